@@ -1,0 +1,5 @@
+//! Health and operations.
+
+mod config;
+
+pub use config::Config;

@@ -1,0 +1,5 @@
+//! Knowing.
+
+mod config;
+
+pub use config::{AddressSource, EndpointConfig, HealthCheck, SourceConfig, SourceKind};

@@ -1,0 +1,31 @@
+//! What the DNS plane needs to know to run; `config` fills it.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::upstream::Server;
+use crate::policy::Networks;
+
+/// The DNS plane's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// UDP and TCP, each; empty turns the plane's listeners off.
+    pub listen: Vec<SocketAddr>,
+    /// UDP threads per address.
+    pub workers: NonZeroUsize,
+    /// Who may ask.
+    pub clients: Networks,
+    pub upstreams: Upstreams,
+    /// PEM files with roots to trust beside the platform's.
+    pub extra_roots: Vec<PathBuf>,
+}
+
+/// The servers of each group. A group may be empty: its names are then SERVFAIL.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Upstreams {
+    pub public: Vec<Server>,
+    pub vpc: Vec<Server>,
+    /// In the order of the configuration, as [`crate::policy::Upstream::Zone`] counts them.
+    pub zones: Vec<Vec<Server>>,
+}

@@ -1,0 +1,5 @@
+//! Servers outside.
+
+mod server;
+
+pub use server::{Host, Server, ServerError, Transport};

@@ -1,0 +1,43 @@
+//! What the forwarder needs to know to run; `config` fills it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::policy::{HostName, Networks};
+
+/// The forwarder's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub connect_listen: Vec<SocketAddr>,
+    pub sni_listen: Vec<SocketAddr>,
+    pub http_listen: Vec<SocketAddr>,
+    /// Certificate chain and key for TLS on `http_listen`, PEM files; both or none.
+    pub http_tls: Option<(PathBuf, PathBuf)>,
+    /// What CONNECT does with names that are not ours; `None`: direct while every `connect_listen` is loopback.
+    pub others: Option<Others>,
+    pub allow: Vec<AllowedDestination>,
+    /// Networks that the public route may dial although they are not globally routable.
+    pub public_networks: Networks,
+    /// 443 but in labs.
+    pub public_port: u16,
+    pub extra_roots: Vec<PathBuf>,
+    /// `http://[user:password@]host:port` of an egress proxy.
+    pub parent_proxy: Option<String>,
+}
+
+/// What CONNECT does with names outside our zones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    Direct,
+    Refuse,
+}
+
+/// One entry of `forward.allow`: `name`, `*.name`, either with `:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedDestination {
+    pub name: HostName,
+    /// Whether it stands for every name below `name` (and not for `name` itself).
+    pub below: bool,
+    /// 443 unless given.
+    pub port: u16,
+}
