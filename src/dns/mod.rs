@@ -1,6 +1,41 @@
-//! Plane 1: DNS.
+//! Plane 1: DNS. Answers what the policy answers, forwards everything else.
+//!
+//! One query's way: `listen` reads it, `respond` answers it from the [`Table`](crate::policy::Table) or the `cache`, or
+//! names an upstream group; then `resolver` asks that group once, however many wait, applies the CNAME rule (`chain`),
+//! remembers, and the listener renders the reply.
+//!
+//! - `wire`, `query`, `message`, `frame`: bytes in
+//! - `reply`, `answer`: bytes out
+//! - [`respond`]: the heart; no I/O
+//! - `question`, `cache`, `chain`, `resolver`: what is asked, remembered, cut, and in what order
+//! - [`upstream`]: servers outside
+//! - [`listen`], `service`: sockets, and what they share
+//! - [`Plane`]: all of it, started, replaced and drained by `app`
 
+mod answer;
+mod cache;
+mod chain;
 mod config;
+mod frame;
+pub mod listen;
+mod message;
+mod plane;
+mod query;
+mod question;
+mod reply;
+mod resolver;
+mod respond;
+mod service;
 pub mod upstream;
+mod wire;
 
+pub use cache::Cache;
 pub use config::{Config, Upstreams};
+pub use message::{Message, Record};
+pub use plane::{Plane, PlaneError};
+pub use question::Question;
+pub use reply::ReplyLimit;
+pub use resolver::{Existence, Observer, Resolved, Resolver};
+pub use respond::{HEALTH_NAME, Outcome, respond};
+pub use service::{Counters, Service};
+pub use wire::{ExtendedError, Malformed, rcode, rtype};

@@ -184,7 +184,7 @@ pub enum TableError {
     #[error("region {0} belongs to no AWS partition: set policy.dns_suffix")]
     NoSuffix(Region),
     #[error("execute-api.{0}.{1} is longer than a DNS name may be: shorten policy.dns_suffix")]
-    LongZone(Region, HostName),
+    LongZone(Region, String),
 }
 
 /// The table. Build it with [`Table::new`], then set what differs from the defaults.
@@ -232,7 +232,7 @@ impl Table {
             .parse::<HostName>()
             .ok()
             .and_then(|zone| zone.join(&suffix))
-            .ok_or_else(|| TableError::LongZone(region.clone(), suffix))
+            .ok_or_else(|| TableError::LongZone(region.clone(), suffix.to_string()))
     }
 
     pub fn endpoints(&self) -> &[Endpoint] {

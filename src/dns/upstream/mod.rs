@@ -1,5 +1,20 @@
-//! Servers outside.
+//! Servers outside: how they are written, reached, judged and chosen.
+//!
+//! - [`Server`]: an address as an operator writes it
+//! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS) or `encrypted` (HTTPS and QUIC)
+//! - `health`, `group`: which server is asked first, and when the next
+//! - [`Upstreams`]: all groups of the plane; the only way out of it
 
+mod encrypted;
+mod exchange;
+mod group;
+mod health;
+mod peer;
 mod server;
+mod stream;
+mod udp;
+mod upstreams;
 
+pub use exchange::{AskError, OwnSockets};
 pub use server::{Host, Server, ServerError, Transport};
+pub use upstreams::{Upstreams, UpstreamsError};

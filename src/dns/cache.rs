@@ -1,0 +1,320 @@
+//! Answers remembered, bounded in bytes.
+//!
+//! `respond` looks up, `resolver` inserts. Whole answers are kept as sent (RFC 2308 for negative ones, RFC 9520 for
+//! failures); one that has run out stays for a while in case no upstream answers (RFC 8767). Sixteen shards, each behind
+//! its own lock, each evicting by the clock algorithm: an entry used since the hand last passed is spared once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::answer::Answer;
+use super::question::CacheKey;
+
+const SHARDS: usize = 16;
+/// How long after it was stored an answer may be served stale. Counted from the first insertion: serving it does not
+/// prolong it.
+const MAX_STALE: Duration = Duration::from_secs(86_400);
+/// After upstreams failed for a stale answer, how long it is served without asking them again (RFC 8767 section 5).
+const RECHECK: Duration = Duration::from_secs(5);
+/// What an entry costs beside its key and its answer: map slot, queue slot, the pointers between them.
+const OVERHEAD: usize = 160;
+
+/// The cache of one DNS plane.
+#[derive(Debug)]
+pub struct Cache {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    /// Bytes each shard may hold.
+    shard_bytes: usize,
+}
+
+/// An answer found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub answer: Arc<Answer>,
+    /// Seconds since it was stored.
+    pub age: u32,
+    /// It has run out and upstreams failed lately.
+    pub stale: bool,
+    /// It is popular and nearly run out: ask again now, before anybody has to wait. Said once per entry.
+    pub refresh: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    index: HashMap<Box<[u8]>, usize>,
+    slots: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    hand: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Box<[u8]>,
+    answer: Arc<Answer>,
+    stored: Instant,
+    /// The routing it was computed under, if it depends on any.
+    generation: Option<u64>,
+    hits: u32,
+    used: bool,
+    refreshing: bool,
+    /// Until then upstreams are not asked again.
+    recheck_at: Option<Instant>,
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        OVERHEAD + 2 * self.key.len() + self.answer.size()
+    }
+
+    fn expires(&self) -> Instant {
+        self.stored + Duration::from_secs(self.answer.lifetime().into())
+    }
+
+    fn is_of(&self, generation: u64) -> bool {
+        self.generation.is_none_or(|own| own == generation)
+    }
+
+    fn may_serve_stale(&self, now: Instant, generation: u64) -> bool {
+        self.is_of(generation) && !self.answer.is_failure() && now < self.stored + MAX_STALE
+    }
+}
+
+impl Cache {
+    /// A cache that holds at most `bytes`, its own bookkeeping included.
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            shard_bytes: bytes / SHARDS,
+        }
+    }
+
+    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard> {
+        let shard = self.hasher.hash_one(key.as_bytes()) as usize % SHARDS;
+        // A shard is consistent between statements, so a panic elsewhere does not spoil it.
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may be served now. `generation` is that of the table in force.
+    #[inline]
+    pub fn get(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Hit> {
+        let mut shard = self.shard(key);
+        let entry = shard.entry(key)?;
+        let age = now.saturating_duration_since(entry.stored);
+        let lifetime = Duration::from_secs(entry.answer.lifetime().into());
+        let fresh = age < lifetime && entry.is_of(generation);
+        let stale = !fresh
+            && entry.recheck_at.is_some_and(|at| now < at)
+            && entry.may_serve_stale(now, generation);
+        if !fresh && !stale {
+            return None;
+        }
+        entry.used = true;
+        entry.hits = entry.hits.saturating_add(1);
+        let refresh = fresh
+            && !entry.refreshing
+            && entry.hits > 2
+            && lifetime >= Duration::from_secs(10)
+            && (lifetime - age) * 10 < lifetime;
+        entry.refreshing |= refresh;
+        Some(Hit { answer: Arc::clone(&entry.answer), age: age.as_secs() as u32, stale, refresh })
+    }
+
+    /// What has run out but may still be served while no upstream answers.
+    pub fn get_stale(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Arc<Answer>> {
+        let mut shard = self.shard(key);
+        let entry = shard.entry(key)?;
+        entry.may_serve_stale(now, generation).then(|| Arc::clone(&entry.answer))
+    }
+
+    /// Keeps an answer for its lifetime. One that depends on routing names the generation it was computed under.
+    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, generation: Option<u64>) {
+        let entry = Entry {
+            key: key.as_bytes().into(),
+            answer,
+            stored: now,
+            generation,
+            hits: 0,
+            used: false,
+            refreshing: false,
+            recheck_at: None,
+        };
+        let cost = entry.cost();
+        let mut shard = self.shard(key);
+        shard.remove(key.as_bytes());
+        // One entry may not push out a whole shard.
+        if entry.answer.lifetime() == 0 || cost > self.shard_bytes / 4 {
+            return;
+        }
+        shard.make_room(self.shard_bytes.saturating_sub(cost));
+        shard.put(entry, cost);
+    }
+
+    /// Remembers that upstreams failed (RFC 9520): what is stale is served for a while without asking again; where there
+    /// is nothing, the failure itself is.
+    pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) {
+        if let Some(entry) = self.shard(key).entry(key) {
+            entry.refreshing = false;
+            if now < entry.expires() && entry.is_of(generation) {
+                return;
+            }
+            if entry.may_serve_stale(now, generation) {
+                entry.recheck_at = Some(now + RECHECK);
+                return;
+            }
+        }
+        self.insert(key, failure, now, Some(generation));
+    }
+
+    /// Entries and bytes held.
+    pub fn usage(&self) -> (usize, usize) {
+        self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            (entries + shard.index.len(), bytes + shard.bytes)
+        })
+    }
+}
+
+impl Shard {
+    fn entry(&mut self, key: &CacheKey) -> Option<&mut Entry> {
+        let slot = *self.index.get(key.as_bytes())?;
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    fn put(&mut self, entry: Entry, cost: usize) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.index.insert(entry.key.clone(), slot);
+        self.slots[slot] = Some(entry);
+        self.bytes += cost;
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(slot) = self.index.remove(key) {
+            if let Some(entry) = self.slots[slot].take() {
+                self.bytes -= entry.cost();
+            }
+            self.free.push(slot);
+        }
+    }
+
+    /// Evicts until at most `bytes` are held. Two rounds of the hand always suffice: the first clears every `used`.
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            self.hand = (self.hand + 1) % self.slots.len().max(1);
+            match self.slots.get_mut(self.hand) {
+                Some(Some(entry)) if entry.used => entry.used = false,
+                Some(Some(entry)) => {
+                    let key = entry.key.clone();
+                    self.remove(&key);
+                }
+                Some(None) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::message::{Message, Record};
+    use crate::dns::question::Question;
+    use crate::policy::Upstream;
+
+    fn key(name: &str) -> CacheKey {
+        CacheKey::of_question(&Question::new(name.parse().unwrap(), 1), Upstream::Public).unwrap()
+    }
+
+    fn answer(ttl: u32) -> Arc<Answer> {
+        let owner: Box<[u8]> = b"\x01a\x00"[..].into();
+        let record = Record { owner: owner.clone(), rtype: 1, class: 1, ttl, rdata: [192, 0, 2, 1].into() };
+        let message = Message { answer: vec![record], ..Message::default() };
+        Arc::new(Answer::encode(&owner, 1, &message, u32::MAX))
+    }
+
+    fn failure() -> Arc<Answer> {
+        Arc::new(Answer::failure(b"\x01a\x00", 1, crate::dns::wire::ExtendedError::NoReachableAuthority, "", 5))
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_answer_is_served_for_its_lifetime_and_not_longer() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(30), start, None);
+        assert_eq!(cache.get(&key("a"), start + secs(29), 0).map(|hit| hit.age), Some(29));
+        assert_eq!(cache.get(&key("a"), start + secs(30), 0), None);
+        assert_eq!(cache.get(&key("b"), start, 0), None);
+        cache.insert(&key("a"), answer(0), start, None);
+        assert_eq!(cache.get(&key("a"), start, 0), None, "TTL 0 is for one use");
+    }
+
+    #[test]
+    fn what_was_computed_under_another_routing_is_gone_at_once_even_as_stale() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(30), start, Some(7));
+        assert!(cache.get(&key("a"), start, 7).is_some());
+        assert_eq!(cache.get(&key("a"), start, 8), None);
+        assert_eq!(cache.get_stale(&key("a"), start, 8), None);
+    }
+
+    #[test]
+    fn stale_answers_serve_while_upstreams_fail_but_never_beyond_a_day_from_insertion() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(30), start, None);
+        let late = start + secs(60);
+        assert!(cache.get_stale(&key("a"), late, 0).is_some());
+        cache.insert_failure(&key("a"), failure(), late, 0);
+        assert!(cache.get(&key("a"), late, 0).unwrap().stale, "without asking again");
+        assert_eq!(cache.get(&key("a"), late + RECHECK, 0), None, "then upstreams are asked again");
+        let end = start + MAX_STALE;
+        cache.insert_failure(&key("a"), failure(), end - secs(1), 0);
+        assert!(cache.get(&key("a"), end - secs(1), 0).is_some_and(|hit| hit.stale));
+        assert_eq!(cache.get(&key("a"), end, 0), None);
+        assert_eq!(cache.get_stale(&key("a"), end, 0), None);
+    }
+
+    #[test]
+    fn a_failure_is_remembered_where_there_is_nothing_better() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert_failure(&key("a"), failure(), start, 0);
+        assert!(cache.get(&key("a"), start + secs(4), 0).unwrap().answer.is_failure());
+        assert_eq!(cache.get(&key("a"), start + secs(5), 0), None);
+        assert_eq!(cache.get_stale(&key("a"), start, 0), None, "a failure is never served stale");
+        cache.insert(&key("b"), answer(30), start, None);
+        cache.insert_failure(&key("b"), failure(), start + secs(1), 0);
+        assert!(!cache.get(&key("b"), start + secs(1), 0).unwrap().answer.is_failure());
+    }
+
+    #[test]
+    fn a_popular_answer_asks_once_to_be_refreshed_before_it_runs_out() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(100), start, None);
+        let refreshes = |at: u64| cache.get(&key("a"), start + secs(at), 0).unwrap().refresh;
+        assert_eq!([1, 2, 50, 90, 91, 92].map(refreshes), [false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn the_bound_in_bytes_holds_and_what_is_used_stays() {
+        let (cache, start) = (Cache::new(256 * 1024), Instant::now());
+        cache.insert(&key("popular"), answer(3600), start, None);
+        for i in 0..10_000 {
+            cache.insert(&key(&format!("n{i}")), answer(3600), start, None);
+            cache.get(&key("popular"), start, 0);
+            assert!(cache.usage().1 <= 256 * 1024);
+        }
+        assert!(cache.get(&key("popular"), start, 0).is_some());
+        let (entries, bytes) = cache.usage();
+        assert!(entries > 500 && bytes > 200 * 1024, "{entries} entries in {bytes} bytes");
+    }
+}

@@ -1,0 +1,168 @@
+//! The CNAME rule: an upstream's answer may lead into names that the policy routes elsewhere.
+//!
+//! The VPC resolver follows `api.example.com CNAME d-abc.execute-api...` into the endpoint's hidden zone and hands back
+//! private addresses in one answer; nobody ever asks it for the `d-` name. So every answer is cut at the first name the
+//! policy routes elsewhere, and the tail comes from where that name belongs. Pure; called by `resolver`.
+
+use super::message::{Message, Record};
+use super::question::Question;
+use super::wire::rtype;
+use crate::policy::{HostName, Route, Rule, Table, Upstream, route};
+
+/// An answer cut short.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The records that lead to `tail`.
+    pub kept: Vec<Record>,
+    /// The name to be answered in place of what was cut off.
+    pub tail: HostName,
+}
+
+/// Cuts an answer of `upstream` at the first name that belongs elsewhere; `None` if it may stay as it is.
+///
+/// Questions for CNAME and ANY are about the records themselves and never cut.
+pub fn cut(message: &Message, question: &Question, table: &Table, upstream: Upstream) -> Option<Cut> {
+    if matches!(question.qtype, rtype::CNAME | rtype::ANY) {
+        return None;
+    }
+    let chain = message.chain(question.name.wire());
+    let position = chain.iter().position(|link| belongs_elsewhere(link, table, upstream))?;
+    let tail = HostName::from_wire(chain[position]).ok()?;
+    let leads = |record: &&Record| {
+        matches!(record.rtype, rtype::CNAME | rtype::RRSIG) && chain[..position].iter().any(|link| record.is_of(link))
+            || record.rtype == rtype::DNAME && position > 0
+    };
+    Some(Cut { kept: message.answer.iter().filter(leads).cloned().collect(), tail })
+}
+
+fn belongs_elsewhere(link: &[u8], table: &Table, upstream: Upstream) -> bool {
+    let Ok(name) = HostName::from_wire(link) else { return false };
+    let decision = route(table, &name);
+    decision.rule <= Rule::OtherInZone && decision.route != Route::Upstream(upstream)
+}
+
+/// Whether the answer holds good only under the table's present routing, because it passes through names that rules 0
+/// to 5 decide.
+pub fn depends_on_routing(message: &Message, question: &Question, table: &Table) -> bool {
+    message.chain(question.name.wire()).iter().skip(1).any(|link| {
+        HostName::from_wire(link).is_ok_and(|name| route(table, &name).rule <= Rule::OtherInZone)
+    })
+}
+
+/// Puts the tail's answer behind the records that lead to it. Result code, authority and extended errors are the tail's;
+/// nobody signed the whole, so AD is clear, and no part lives longer than the shortest.
+pub fn join(kept: Vec<Record>, tail: Message) -> Message {
+    let mut answer = kept;
+    answer.extend(tail.answer);
+    let least = answer.iter().map(|record| record.ttl).min().unwrap_or(0);
+    for record in &mut answer {
+        record.ttl = least;
+    }
+    Message { answer, authentic: false, ..tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dns::wire::rcode;
+    use crate::policy::{Addresses, Endpoint, Knowledge, Origin, PrivateIds};
+
+    const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
+
+    fn name(text: &str) -> HostName {
+        text.parse().unwrap()
+    }
+
+    fn wire(text: &str) -> Box<[u8]> {
+        name(text).wire().into()
+    }
+
+    fn cname(owner: &str, target: &str, ttl: u32) -> Record {
+        Record { owner: wire(owner), rtype: rtype::CNAME, class: 1, ttl, rdata: wire(target) }
+    }
+
+    fn a(owner: &str, ttl: u32) -> Record {
+        Record { owner: wire(owner), rtype: rtype::A, class: 1, ttl, rdata: [10, 0, 0, 1].into() }
+    }
+
+    fn table() -> Table {
+        let endpoint =
+            Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses: Addresses::default() };
+        let mut ids = PrivateIds::default();
+        ids.add("priv1".parse().unwrap(), Knowledge { region: None, binding: None, origin: Origin::Static });
+        let mut table = Table::new(vec![endpoint], Arc::default(), None).unwrap();
+        table.ids = Arc::new(ids);
+        table
+    }
+
+    fn captured(target: &str) -> Message {
+        let target = format!("{target}.{ZONE}");
+        let answer = vec![
+            cname("api.example.com", "edge.example.net", 300),
+            cname("edge.example.net", &target, 200),
+            cname(&target, ZONE, 60),
+            a(ZONE, 60),
+        ];
+        Message { answer, authentic: true, ..Message::default() }
+    }
+
+    #[test]
+    fn an_answer_is_cut_at_the_first_name_that_belongs_elsewhere() {
+        let question = Question::new(name("api.example.com"), rtype::A);
+        let cut = cut(&captured("d-abc"), &question, &table(), Upstream::Vpc).unwrap();
+        assert_eq!(cut.tail, name(&format!("d-abc.{ZONE}")));
+        assert_eq!(cut.kept, captured("d-abc").answer[..2]);
+    }
+
+    #[test]
+    fn a_private_name_in_a_public_answer_is_cut_too() {
+        let question = Question::new(name("api.example.com"), rtype::A);
+        let cut = cut(&captured("priv1"), &question, &table(), Upstream::Public).unwrap();
+        assert_eq!(cut.tail, name(&format!("priv1.{ZONE}")));
+    }
+
+    #[test]
+    fn what_the_right_group_answered_stays_whole() {
+        let question = Question::new(name("api.example.com"), rtype::A);
+        let mut message = captured("d-abc");
+        message.answer.truncate(2);
+        message.answer.push(a(&format!("d-abc.{ZONE}"), 60));
+        assert_eq!(cut(&message, &question, &table(), Upstream::Public), None);
+        assert!(depends_on_routing(&message, &question, &table()));
+        message.answer = vec![a("api.example.com", 60)];
+        assert_eq!(cut(&message, &question, &table(), Upstream::Vpc), None);
+        assert!(!depends_on_routing(&message, &question, &table()));
+    }
+
+    #[test]
+    fn questions_about_the_records_themselves_are_untouched() {
+        for qtype in [rtype::CNAME, rtype::ANY] {
+            let question = Question::new(name("api.example.com"), qtype);
+            assert_eq!(cut(&captured("d-abc"), &question, &table(), Upstream::Vpc), None);
+        }
+    }
+
+    #[test]
+    fn every_type_is_cut_not_only_addresses() {
+        for qtype in [rtype::AAAA, rtype::HTTPS, rtype::TXT] {
+            let question = Question::new(name("api.example.com"), qtype);
+            assert!(cut(&captured("d-abc"), &question, &table(), Upstream::Vpc).is_some());
+        }
+    }
+
+    #[test]
+    fn the_whole_lives_as_long_as_its_shortest_part_and_speaks_with_the_tails_voice() {
+        let tail = Message {
+            answer: vec![a("x.example", 17)],
+            rcode: rcode::NXDOMAIN,
+            authentic: true,
+            options: vec![1],
+            ..Message::default()
+        };
+        let joined = join(vec![cname("api.example.com", "x.example", 300)], tail);
+        assert!(joined.answer.iter().all(|record| record.ttl == 17));
+        assert_eq!((joined.rcode, joined.authentic, joined.options), (rcode::NXDOMAIN, false, vec![1]));
+    }
+}

@@ -1,0 +1,90 @@
+//! DNS messages on a stream: two octets of length, then the message (RFC 1035 section 4.2.2, RFC 7766).
+//!
+//! Used by the TCP listener and by the TCP and TLS upstreams.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Collects whole messages from a stream, however it splits them.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    buffer: Vec<u8>,
+    /// How much of the buffer was handed out.
+    taken: usize,
+}
+
+impl FrameReader {
+    /// The next message; `None` where the stream ends between messages. Cancel safe: nothing read is lost.
+    ///
+    /// # Errors
+    /// The stream's own, and `UnexpectedEof` where it ends within a message.
+    pub async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<&[u8]>> {
+        loop {
+            if let Some(length) = self.complete() {
+                return Ok(Some(self.take(length)));
+            }
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+            if stream.read_buf(&mut self.buffer).await? == 0 {
+                let ended = if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return ended;
+            }
+        }
+    }
+
+    /// The next message, if it has arrived already.
+    pub fn next_buffered(&mut self) -> Option<&[u8]> {
+        self.complete().map(|length| self.take(length))
+    }
+
+    /// Whether part of a message has arrived.
+    pub fn is_amid(&self) -> bool {
+        self.buffer.len() > self.taken
+    }
+
+    fn complete(&self) -> Option<usize> {
+        let (length, rest) = self.buffer[self.taken..].split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        (rest.len() >= length).then_some(length)
+    }
+
+    fn take(&mut self, length: usize) -> &[u8] {
+        let start = self.taken + 2;
+        self.taken = start + length;
+        &self.buffer[start..self.taken]
+    }
+}
+
+/// Puts a message into a frame; longer ones than 65,535 octets do not exist.
+pub fn frame(message: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(2 + message.len());
+    frame.extend((message.len() as u16).to_be_bytes());
+    frame.extend_from_slice(message);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_come_out_whole_however_the_stream_splits_them() {
+        let sent: Vec<u8> = [&b"first"[..], b"", b"third"].iter().flat_map(|message| frame(message)).collect();
+        for split in 0..sent.len() {
+            let mut stream = sent[..split].chain(&sent[split..]);
+            let mut reader = FrameReader::default();
+            for expected in [&b"first"[..], b"", b"third"] {
+                assert_eq!(reader.next(&mut stream).await.unwrap(), Some(expected), "split at {split}");
+            }
+            assert_eq!(reader.next(&mut stream).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_within_a_message_is_an_error() {
+        let mut reader = FrameReader::default();
+        let error = reader.next(&mut &frame(b"message")[..5]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

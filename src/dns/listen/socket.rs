@@ -1,0 +1,368 @@
+//! UDP in batches: many datagrams per system call, each reply from the address that was asked.
+//!
+//! The one module with `unsafe`: recvmmsg, sendmmsg and IP_PKTINFO (recvmmsg(2), sendmmsg(2), ip(7), ipv6(7)) have no safe
+//! form that hands out per-datagram control messages without allocating. Everything it exports is safe. Used by `udp`.
+
+#![allow(unsafe_code, reason = "the system calls named above")]
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Datagrams per system call.
+pub const BATCH: usize = 32;
+/// The longest query that is read: the largest EDNS query in use has a few hundred octets.
+const QUERY: usize = 4096;
+/// Room for one IPV6_PKTINFO message, the larger of the two.
+const CONTROL: usize = 64;
+
+/// A bound UDP socket that does not block.
+#[derive(Debug)]
+pub struct Socket {
+    socket: UdpSocket,
+    /// It is bound to every address, so each datagram must say which one it came to.
+    wildcard: bool,
+}
+
+/// The address a datagram came to, to be sent from again; `None` where the socket has only one.
+pub type LocalAddr = Option<IpAddr>;
+
+/// Datagrams received, and a reply for each.
+pub struct Batch {
+    queries: Box<[[u8; QUERY]; BATCH]>,
+    received: [Received; BATCH],
+    /// A reply for each datagram; an empty one is not sent.
+    pub replies: [Vec<u8>; BATCH],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Received {
+    length: usize,
+    client: SocketAddr,
+    local: LocalAddr,
+}
+
+/// Aligned as control messages must be.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL]);
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch").finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    pub fn new() -> Self {
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Self {
+            queries: Box::new([[0; QUERY]; BATCH]),
+            received: [Received { length: 0, client: nobody, local: None }; BATCH],
+            replies: [const { Vec::new() }; BATCH],
+        }
+    }
+
+    /// The datagram at `position`, who sent it and to which address, and the buffer for the reply.
+    pub fn datagram(&mut self, position: usize) -> (&[u8], SocketAddr, LocalAddr, &mut Vec<u8>) {
+        let Received { length, client, local } = self.received[position];
+        (&self.queries[position][..length], client, local, &mut self.replies[position])
+    }
+}
+
+impl Socket {
+    /// Takes over a bound socket.
+    ///
+    /// # Errors
+    /// The system's, where a socket option cannot be set.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let wildcard = address.ip().is_unspecified();
+        if wildcard {
+            let (level, name) = match address {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            let on: libc::c_int = 1;
+            // SAFETY: the option value is a live c_int and its size is passed along.
+            let result = unsafe {
+                libc::setsockopt(
+                    socket.as_raw_fd(),
+                    level,
+                    name,
+                    (&raw const on).cast(),
+                    mem::size_of_val(&on) as libc::socklen_t,
+                )
+            };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self { socket, wildcard })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Receives what is there, at most [`BATCH`] datagrams; `WouldBlock` if nothing is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        // SAFETY: all of these are plain C data for which zeros are valid.
+        let mut names: [libc::sockaddr_storage; BATCH] = unsafe { mem::zeroed() };
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        let mut vectors: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        let mut controls = [Control([0; CONTROL]); BATCH];
+        for position in 0..BATCH {
+            let query = &mut batch.queries[position];
+            vectors[position] = libc::iovec { iov_base: query.as_mut_ptr().cast(), iov_len: query.len() };
+            let header = &mut headers[position].msg_hdr;
+            header.msg_name = (&raw mut names[position]).cast();
+            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = &raw mut vectors[position];
+            header.msg_iovlen = 1;
+            if self.wildcard {
+                header.msg_control = (&raw mut controls[position]).cast();
+                header.msg_controllen = CONTROL as _;
+            }
+        }
+        // SAFETY: every header points to a buffer, a name and a control area that outlive the call, with their sizes.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for position in 0..count {
+            let header = &headers[position];
+            let cut_off = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            batch.received[position] = Received {
+                // What does not fit is no query that anybody sends; an empty one is passed over in silence.
+                length: if cut_off { 0 } else { (header.msg_len as usize).min(QUERY) },
+                client: socket_addr(&names[position]).unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
+                local: if self.wildcard { local_addr(&header.msg_hdr) } else { None },
+            };
+        }
+        Ok(count)
+    }
+
+    /// Sends the replies of the first `count` datagrams. What the system does not take at once is dropped, as a network
+    /// may.
+    pub fn send_batch(&self, batch: &Batch, count: usize) {
+        let replies = (0..count).filter(|&position| !batch.replies[position].is_empty()).map(|position| {
+            let Received { client, local, .. } = batch.received[position];
+            (batch.replies[position].as_slice(), client, local)
+        });
+        self.send(replies);
+    }
+
+    /// Sends one reply.
+    pub fn send_one(&self, reply: &[u8], client: SocketAddr, local: LocalAddr) {
+        self.send(std::iter::once((reply, client, local)));
+    }
+
+    fn send<'r>(&self, replies: impl Iterator<Item = (&'r [u8], SocketAddr, LocalAddr)>) {
+        // SAFETY: all of these are plain C data for which zeros are valid.
+        let mut names: [MaybeUninit<libc::sockaddr_storage>; BATCH] = [const { MaybeUninit::zeroed() }; BATCH];
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        let mut vectors: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
+        let mut controls = [Control([0; CONTROL]); BATCH];
+        let mut count = 0;
+        for (reply, client, local) in replies.take(BATCH) {
+            vectors[count] = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
+            let header = &mut headers[count].msg_hdr;
+            header.msg_namelen = put_socket_addr(client, &mut names[count]);
+            header.msg_name = names[count].as_mut_ptr().cast();
+            header.msg_iov = &raw mut vectors[count];
+            header.msg_iovlen = 1;
+            if let Some(local) = local {
+                header.msg_control = (&raw mut controls[count]).cast();
+                header.msg_controllen = CONTROL as _;
+                put_local_addr(local, header);
+            }
+            count += 1;
+        }
+        let mut sent = 0;
+        while sent < count {
+            // SAFETY: the first `count` headers point to live replies, names and control areas; the kernel only reads.
+            let result = unsafe {
+                libc::sendmmsg(
+                    self.socket.as_raw_fd(),
+                    headers[sent..].as_mut_ptr(),
+                    (count - sent) as libc::c_uint,
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            // An error belongs to the first datagram (a client port 0, an unreachable network): go on behind it.
+            sent += usize::try_from(result).unwrap_or(1).max(1);
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn socket_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let start = std::ptr::from_ref(storage);
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the kernel wrote a sockaddr_in, which is smaller than the storage and aligned no stricter.
+            let v4 = unsafe { &*start.cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, a sockaddr_in6.
+            let v6 = unsafe { &*start.cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+fn put_socket_addr(address: SocketAddr, storage: &mut MaybeUninit<libc::sockaddr_storage>) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the storage is large enough and aligned for every socket address.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in>().write(raw) };
+            mem::size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in6>().write(raw) };
+            mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+/// The address a datagram came to, from its control messages.
+fn local_addr(header: &libc::msghdr) -> LocalAddr {
+    // SAFETY: the kernel filled the control area of this header and set its length; CMSG_* walk within it.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(header);
+        while !control.is_null() {
+            match ((*control).cmsg_level, (*control).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().read_unaligned();
+                    return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().read_unaligned();
+                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                _ => control = libc::CMSG_NXTHDR(header, control),
+            }
+        }
+    }
+    None
+}
+
+/// Writes the control message that makes the kernel send from `local`, and sets the length to what it takes.
+fn put_local_addr(local: IpAddr, header: &mut libc::msghdr) {
+    // SAFETY: the control area is zeroed, aligned and larger than either message (CONTROL).
+    unsafe {
+        let control = libc::CMSG_FIRSTHDR(header);
+        if control.is_null() {
+            return;
+        }
+        let size = match local {
+            IpAddr::V4(v4) => {
+                (*control).cmsg_level = libc::IPPROTO_IP;
+                (*control).cmsg_type = libc::IP_PKTINFO;
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: u32::from(v4).to_be() },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().write_unaligned(info);
+                mem::size_of::<libc::in_pktinfo>()
+            }
+            IpAddr::V6(v6) => {
+                (*control).cmsg_level = libc::IPPROTO_IPV6;
+                (*control).cmsg_type = libc::IPV6_PKTINFO;
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
+                    ipi6_ifindex: 0,
+                };
+                libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().write_unaligned(info);
+                mem::size_of::<libc::in6_pktinfo>()
+            }
+        } as libc::c_uint;
+        (*control).cmsg_len = libc::CMSG_LEN(size) as _;
+        header.msg_controllen = libc::CMSG_SPACE(size) as _;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(socket: &Socket, batch: &mut Batch) -> usize {
+        for _ in 0..1000 {
+            match socket.receive(batch) {
+                Ok(count) => return count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("nothing arrived")
+    }
+
+    #[test]
+    fn replies_leave_from_the_address_that_was_asked() {
+        for (bound, asked) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1"), ("127.0.0.1:0", "127.0.0.1")] {
+            let socket = Socket::new(UdpSocket::bind(bound).unwrap()).unwrap();
+            let asked = SocketAddr::new(asked.parse().unwrap(), socket.local_addr().unwrap().port());
+            let client = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).unwrap();
+            client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            let mut batch = Batch::new();
+            for round in 0..2u8 {
+                client.send_to(&[round, 1], asked).unwrap();
+                assert_eq!(receive(&socket, &mut batch), 1);
+                let (query, from, _, reply) = batch.datagram(0);
+                assert_eq!((query, from), (&[round, 1][..], client.local_addr().unwrap()));
+                reply.clear();
+                reply.extend([round, 2]);
+                socket.send_batch(&batch, 1);
+                let mut buffer = [0; 16];
+                let (length, from) = client.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..length], from), (&[round, 2][..], asked));
+            }
+        }
+    }
+
+    #[test]
+    fn a_datagram_longer_than_any_query_arrives_empty() {
+        let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&[7; 65_507], socket.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new();
+        assert_eq!(receive(&socket, &mut batch), 1);
+        assert!(batch.datagram(0).0.is_empty());
+    }
+}

@@ -1,0 +1,167 @@
+//! The TCP listener (RFC 7766): queries may be pipelined, answers leave as they are ready, and no client can hold more
+//! than its share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connections::{Connections, Place};
+use crate::dns::frame::FrameReader;
+use crate::dns::reply::ReplyLimit;
+use crate::dns::service::{Counters, Pending, Service};
+
+/// A connection must bring a whole query within this, each time; RFC 7766 section 6.2.3 leaves the figure to us.
+const IDLE: Duration = Duration::from_secs(10);
+/// A client that does not read its answers for so long is gone.
+const WRITE: Duration = Duration::from_secs(5);
+/// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
+const MAX_WAITING: usize = 64;
+/// Replies are gathered up to this size before they are written.
+const WRITE_AT: usize = 16 * 1024;
+/// The longest pause after the system failed to accept, for want of descriptors or memory.
+const MAX_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Accepts until `stop`, then lets connections finish what they have asked.
+pub(super) async fn serve(
+    listener: TcpListener,
+    service: watch::Receiver<Arc<Service>>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let connections = Arc::new(Connections::default());
+    let mut back_off = Duration::ZERO;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                back_off = Duration::ZERO;
+                let current = Arc::clone(&service.borrow());
+                if !current.clients.contains(client.ip()) {
+                    continue;
+                }
+                // Answers are whole when they are written; there is nothing to wait for.
+                let _ = stream.set_nodelay(true);
+                let (place, evicted) = connections.admit(client.ip(), Instant::now());
+                if evicted {
+                    Counters::count(&current.counters.evicted);
+                }
+                let connection = Connection { service: service.clone(), client, place, stop: stop.clone() };
+                tracker.spawn(async move {
+                    // How a connection ends concerns nobody but its client.
+                    let _ = connection.serve(stream).await;
+                });
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                Counters::count(&service.borrow().counters.accept_errors);
+                back_off = (back_off * 2).clamp(Duration::from_millis(10), MAX_BACK_OFF);
+                tracing::warn!(%error, "cannot accept TCP connections: raise the limit of open files, or use fewer");
+                sleep(back_off).await;
+            }
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from a connection that has failed already.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+struct Connection {
+    service: watch::Receiver<Arc<Service>>,
+    client: SocketAddr,
+    place: Place,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+        let (mut read, mut write) = tokio::io::split(stream);
+        let mut frames = FrameReader::default();
+        let mut waiting: FuturesUnordered<Waiting> = FuturesUnordered::new();
+        let mut replies = Vec::new();
+        let mut reply = Vec::new();
+        let mut reading = true;
+        let mut deadline = tokio::time::Instant::now() + IDLE;
+        while reading || !waiting.is_empty() {
+            tokio::select! {
+                () = self.place.close.cancelled() => return Ok(()),
+                () = self.stop.cancelled(), if reading => reading = false,
+                Some(answer) = waiting.next() => {
+                    put_frame(&mut replies, &answer);
+                    deadline = tokio::time::Instant::now() + IDLE;
+                }
+                frame = timeout_at(deadline, frames.next(&mut read)), if reading && waiting.len() < MAX_WAITING => {
+                    match frame {
+                        Ok(Ok(Some(packet))) => {
+                            self.handle(packet, &mut reply, &mut replies, &mut waiting);
+                            while waiting.len() < MAX_WAITING && replies.len() < WRITE_AT {
+                                let Some(packet) = frames.next_buffered() else { break };
+                                self.handle(packet, &mut reply, &mut replies, &mut waiting);
+                            }
+                            self.place.has_asked(Instant::now());
+                            deadline = tokio::time::Instant::now() + IDLE;
+                        }
+                        Ok(Ok(None)) => reading = false,
+                        // Nothing came; what is still waited for will be answered.
+                        Err(_) if !waiting.is_empty() && !frames.is_amid() => deadline += IDLE,
+                        Ok(Err(_)) | Err(_) => return Ok(()),
+                    }
+                }
+            }
+            if !replies.is_empty() {
+                timeout(WRITE, write.write_all(&replies)).await??;
+                replies.clear();
+                replies.shrink_to(WRITE_AT);
+            }
+        }
+        timeout(WRITE, write.shutdown()).await?
+    }
+
+    fn handle(
+        &self,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+        replies: &mut Vec<u8>,
+        waiting: &mut FuturesUnordered<Waiting>,
+    ) {
+        let service = Arc::clone(&self.service.borrow());
+        let table = service.resolver.table();
+        match service.handle(packet, self.client, &table, Instant::now(), ReplyLimit::Stream, reply) {
+            None => put_frame(replies, reply),
+            Some(pending) => waiting.push(Box::pin(wait(service, pending))),
+        }
+    }
+}
+
+/// A query that waits for an upstream, and becomes its reply.
+type Waiting = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+
+async fn wait(service: Arc<Service>, pending: Pending) -> Vec<u8> {
+    let mut reply = Vec::new();
+    service.finish(&pending, &mut reply).await;
+    reply
+}
+
+/// Appends a reply in its frame; an empty one is none.
+fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
+    if !reply.is_empty() {
+        replies.extend((reply.len() as u16).to_be_bytes());
+        replies.extend_from_slice(reply);
+    }
+}

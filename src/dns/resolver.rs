@@ -1,0 +1,317 @@
+//! What happens when the cache has no answer: ask upstream once however many wait, apply the CNAME rule, remember.
+//!
+//! The listeners call [`Resolver::answer`] with what `respond` could not answer; `discovery` and `forward` look names up
+//! through the same object, so that everything this process asks leaves by one way.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::answer::Answer;
+use super::cache::Cache;
+use super::chain;
+use super::message::Message;
+use super::query::Query;
+use super::question::{CacheKey, Question};
+use super::reply::{self, ReplyLimit};
+use super::respond::local;
+use super::upstream::{AskError, OwnSockets, Upstreams};
+use super::wire::{ExtendedError, rcode};
+use crate::policy::{HostName, Table, Upstream, route};
+
+/// The whole answer is there within this, or a SERVFAIL is: stub resolvers wait five seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(4);
+/// With a stale answer at hand, the client waits no longer than this (RFC 8767 section 5).
+const STALE_AFTER: Duration = Duration::from_millis(1800);
+/// Seconds a failure is remembered, RFC 9520 section 3.2.
+const FAILURE_LIFETIME: u32 = 5;
+/// Seconds a negative answer for a name of API Gateway is kept at most: new APIs appear (T21).
+const ZONE_NEGATIVE_CAP: u32 = 60;
+/// Questions under way at most, and those among them whose client subnet keeps them from being shared.
+const MAX_FLIGHTS: usize = 4096;
+const MAX_UNSHARED: usize = 256;
+
+/// What public DNS says of a name that could be a private API's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existence {
+    Exists,
+    NoSuchName,
+}
+
+/// Told of every answer from public DNS about a name whose id is learned from it; it has published a new table, if it
+/// wants to, by the time it returns.
+pub type Observer = Arc<dyn Fn(&HostName, Existence) + Send + Sync>;
+
+/// An answer and whether its time is over.
+#[derive(Debug, Clone)]
+pub enum Resolved {
+    Fresh(Arc<Answer>),
+    Stale(Arc<Answer>),
+}
+
+impl Resolved {
+    /// Writes the reply to a client.
+    pub fn render(&self, query: &Query<'_>, limit: ReplyLimit, out: &mut Vec<u8>) {
+        match self {
+            Resolved::Fresh(answer) => answer.render(query, 0, limit, out),
+            Resolved::Stale(answer) => answer.render_stale(query, limit, out),
+        }
+    }
+
+    fn into_message(self) -> Message {
+        match self {
+            Resolved::Fresh(answer) => answer.message(),
+            Resolved::Stale(answer) => {
+                let mut message = answer.message();
+                message.answer.iter_mut().chain(&mut message.authority).for_each(|record| record.ttl = record.ttl.min(30));
+                reply::put_extended_error(&mut message.options, ExtendedError::StaleAnswer, "");
+                message
+            }
+        }
+    }
+}
+
+type Flight = watch::Receiver<Option<Arc<Answer>>>;
+
+/// Cache, upstreams and what is under way between them.
+pub struct Resolver {
+    table: watch::Receiver<Arc<Table>>,
+    upstreams: Upstreams,
+    cache: Cache,
+    flights: Mutex<HashMap<(Upstream, Question), Flight>>,
+    observer: Option<Observer>,
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("upstreams", &self.upstreams).finish_non_exhaustive()
+    }
+}
+
+impl Resolver {
+    /// A resolver with an empty cache of at most `cache_bytes`.
+    pub fn new(
+        table: watch::Receiver<Arc<Table>>,
+        upstreams: Upstreams,
+        cache_bytes: usize,
+        observer: Option<Observer>,
+    ) -> Self {
+        Self { table, upstreams, cache: Cache::new(cache_bytes), flights: Mutex::default(), observer }
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.borrow())
+    }
+
+    /// To see without waiting whether the table has changed.
+    pub fn watch_table(&self) -> watch::Receiver<Arc<Table>> {
+        self.table.clone()
+    }
+
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// The sockets on which an upstream is awaited: a query that comes from one of them has looped.
+    pub fn own_sockets(&self) -> &OwnSockets {
+        self.upstreams.own_sockets()
+    }
+
+    /// Answers a question by asking a group, or by joining whoever asks it already. Always returns within
+    /// four seconds; a failure is an answer too.
+    pub async fn answer(self: &Arc<Self>, question: Question, upstream: Upstream) -> Resolved {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        self.answer_by(question, upstream, deadline).await
+    }
+
+    async fn answer_by(self: &Arc<Self>, question: Question, upstream: Upstream, deadline: Instant) -> Resolved {
+        let now = Instant::now();
+        let key = CacheKey::of_question(&question, upstream);
+        let generation = self.table.borrow().generation;
+        if let Some(hit) = key.and_then(|key| self.cache.get(&key, now.into_std(), generation)) {
+            return if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer) };
+        }
+        let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
+        let wait = if stale.is_some() { STALE_AFTER.min(deadline - now) } else { deadline - now };
+        let answer = match self.flight(&question, upstream, deadline) {
+            Ok(mut flight) => timeout(wait, landed(&mut flight)).await.ok().flatten(),
+            Err(answer) => Some(Arc::new(answer)),
+        };
+        match (answer, stale) {
+            (Some(answer), _) if !answer.is_failure() => Resolved::Fresh(answer),
+            (_, Some(stale)) => Resolved::Stale(stale),
+            (Some(failure), None) => Resolved::Fresh(failure),
+            (None, None) => Resolved::Fresh(Arc::new(failure(&question, upstream, &AskError::Timeout))),
+        }
+    }
+
+    /// Asks again in the background, for an answer that is popular and runs out soon.
+    pub fn refresh(self: &Arc<Self>, question: &Question, upstream: Upstream) {
+        // At the bound the answer just runs out.
+        let _ = self.flight(question, upstream, Instant::now() + ANSWER_WITHIN);
+    }
+
+    /// Asks one group directly: no policy, no cache. For our own look-ups of endpoint addresses.
+    ///
+    /// # Errors
+    /// When no server of the group answers within four seconds.
+    pub async fn look_up(&self, question: &Question, upstream: Upstream) -> Result<Message, AskError> {
+        let mut message = self.upstreams.ask(upstream, question, Instant::now() + ANSWER_WITHIN).await?;
+        message.keep_relevant(question.name.wire());
+        Ok(message)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<(Upstream, Question), Flight>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Questions under way.
+    pub fn in_flight(&self) -> usize {
+        self.flights().len()
+    }
+
+    /// The flight that carries this question, started if there is none.
+    fn flight(self: &Arc<Self>, question: &Question, upstream: Upstream, deadline: Instant) -> Result<Flight, Answer> {
+        let mut flights = self.flights();
+        let key = (upstream, question.clone());
+        if let Some(flight) = flights.get(&key) {
+            return Ok(flight.clone());
+        }
+        let unshared = || flights.keys().filter(|(_, question)| !question.is_cacheable()).count();
+        if flights.len() >= MAX_FLIGHTS || !question.is_cacheable() && unshared() >= MAX_UNSHARED {
+            let text = "too many questions under way";
+            return Err(Answer::failure(question.name.wire(), question.qtype, ExtendedError::Other, text, 0));
+        }
+        let (land, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight.clone());
+        let run = Arc::clone(self).run(question.clone(), upstream, deadline);
+        let resolver = Arc::clone(self);
+        tokio::spawn(async move {
+            let answer = run.await;
+            resolver.flights().remove(&key);
+            // Everybody may have stopped waiting.
+            let _ = land.send(Some(answer));
+        });
+        Ok(flight)
+    }
+
+    /// Boxed, because the tail of an answer may start a flight of its own.
+    fn run(
+        self: Arc<Self>,
+        question: Question,
+        upstream: Upstream,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Arc<Answer>> + Send>> {
+        Box::pin(async move {
+            let reply = self.upstreams.ask(upstream, &question, deadline).await;
+            let key = CacheKey::of_question(&question, upstream);
+            let (answer, generation) = match reply {
+                Ok(message) if message.rcode != rcode::SERVFAIL => self.accept(message, &question, upstream, deadline).await,
+                Ok(servfail) => {
+                    let message = Message { rcode: rcode::SERVFAIL, options: servfail.options, ..Message::default() };
+                    (Answer::encode(question.name.wire(), question.qtype, &message, 0).kept_for(FAILURE_LIFETIME), None)
+                }
+                Err(error) => (failure(&question, upstream, &error), None),
+            };
+            let answer = Arc::new(answer);
+            let now = Instant::now().into_std();
+            match key {
+                Some(key) if answer.is_failure() => {
+                    self.cache.insert_failure(&key, Arc::clone(&answer), now, self.table.borrow().generation);
+                }
+                Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, generation),
+                None => {}
+            }
+            answer
+        })
+    }
+
+    /// Makes an upstream's reply an answer of ours: drops what does not belong, applies the CNAME rule. Also gives the
+    /// generation of the routing it depends on, if any.
+    async fn accept(
+        self: &Arc<Self>,
+        mut message: Message,
+        question: &Question,
+        upstream: Upstream,
+        deadline: Instant,
+    ) -> (Answer, Option<u64>) {
+        let name = question.name.wire();
+        message.keep_relevant(name);
+        if upstream == Upstream::Public {
+            self.observe(&message, question);
+        }
+        let table = self.table();
+        let cut = chain::cut(&message, question, &table, upstream);
+        let depends = cut.is_some() || chain::depends_on_routing(&message, question, &table);
+        if let Some(cut) = cut {
+            let tail = self.tail(&table, question.about(cut.tail), deadline).await;
+            message = chain::join(cut.kept, tail);
+        }
+        let in_zone = |link: &&[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
+        let cap = if message.chain(name).iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
+        (Answer::encode(name, question.qtype, &message, cap), depends.then_some(table.generation))
+    }
+
+    /// Answers the name at which an answer was cut, by the table that cut it: what that routes elsewhere never comes
+    /// back to the group that is being asked, so tails cannot loop.
+    async fn tail(self: &Arc<Self>, table: &Table, question: Question, deadline: Instant) -> Message {
+        let packet = question.to_wire(true);
+        let Ok(query) = Query::parse(&packet) else { return Message::default() };
+        let mut reply = Vec::new();
+        match local(&query, table, Instant::now().into_std(), ReplyLimit::Stream, &mut reply) {
+            None => Message::parse(&reply).unwrap_or_default(),
+            Some(upstream) => Box::pin(self.answer_by(question, upstream, deadline)).await.into_message(),
+        }
+    }
+
+    /// Tells the observer what public DNS says of names whose ids are learned.
+    fn observe(&self, message: &Message, question: &Question) {
+        let Some(observer) = &self.observer else { return };
+        let table = self.table();
+        let links: Vec<HostName> =
+            message.chain(question.name.wire()).iter().filter_map(|link| HostName::from_wire(link).ok()).collect();
+        for (position, link) in links.iter().enumerate() {
+            let is_last = position + 1 == links.len();
+            let existence = match message.rcode {
+                // The code speaks of the last name; those before it exist (RFC 6604).
+                rcode::NXDOMAIN if is_last => Existence::NoSuchName,
+                rcode::NXDOMAIN | rcode::NOERROR => Existence::Exists,
+                _ => continue,
+            };
+            if route(&table, link).learnable || table.learned.contains(link) {
+                observer(link, existence);
+            }
+        }
+    }
+}
+
+/// Waits until a flight has landed; `None` if it never will.
+async fn landed(flight: &mut Flight) -> Option<Arc<Answer>> {
+    flight.wait_for(Option::is_some).await.ok()?.clone()
+}
+
+fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer {
+    let extended = match error {
+        AskError::Timeout | AskError::NoServer | AskError::Lame(_) => ExtendedError::NoReachableAuthority,
+        AskError::Malformed => ExtendedError::InvalidData,
+        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) => {
+            ExtendedError::NetworkError
+        }
+    };
+    let group = match upstream {
+        Upstream::Public => "public",
+        Upstream::Vpc => "vpc",
+        Upstream::Zone(_) => "zone",
+    };
+    let text = format!("{group} upstream: {error}");
+    Answer::failure(question.name.wire(), question.qtype, extended, &text, FAILURE_LIFETIME)
+}

@@ -1,0 +1,102 @@
+//! What every listener shares: the resolver, the access list, and the bounds on what may be under way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::query::Query;
+use super::question::Question;
+use super::reply::{self, ReplyLimit};
+use super::resolver::Resolver;
+use super::respond::{Outcome, respond};
+use super::wire::{ExtendedError, rcode};
+use crate::policy::{Networks, Table, Upstream};
+
+/// One configuration of the plane at work; a reload replaces it whole.
+#[derive(Debug)]
+pub struct Service {
+    pub resolver: Arc<Resolver>,
+    pub clients: Networks,
+    pub counters: Arc<Counters>,
+}
+
+/// What happened at the bounds, counted since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Queries that came while too many others waited for an upstream.
+    pub shed: AtomicU64,
+    /// Queries that were our own, come back.
+    pub looped: AtomicU64,
+    /// TCP connections closed to make room for newer ones.
+    pub evicted: AtomicU64,
+    /// Failures to accept a TCP connection.
+    pub accept_errors: AtomicU64,
+}
+
+impl Counters {
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A query that waits for an upstream: its bytes, so that the reply can be rendered for it.
+#[derive(Debug)]
+pub struct Pending {
+    packet: Box<[u8]>,
+    upstream: Upstream,
+    limit: ReplyLimit,
+}
+
+impl Service {
+    /// Answers a query at once, or gives back what has to be waited for. An empty `out` means: send nothing.
+    #[inline]
+    pub fn handle(
+        &self,
+        packet: &[u8],
+        client: SocketAddr,
+        table: &Table,
+        now: Instant,
+        limit: ReplyLimit,
+        out: &mut Vec<u8>,
+    ) -> Option<Pending> {
+        out.clear();
+        let permitted = self.clients.contains(client.ip());
+        match respond(packet, table, self.resolver.cache(), permitted, now, limit, out) {
+            Outcome::Reply | Outcome::Drop => None,
+            Outcome::ReplyAndRefresh(upstream) => {
+                if let Ok(query) = Query::parse(packet) {
+                    self.resolver.refresh(&Question::of(&query), upstream);
+                }
+                None
+            }
+            Outcome::Ask(_) if self.resolver.own_sockets().contains(client) => {
+                Counters::count(&self.counters.looped);
+                fail(packet, "this resolver is among its own upstream servers", out);
+                None
+            }
+            Outcome::Ask(upstream) => Some(Pending { packet: packet.into(), upstream, limit }),
+        }
+    }
+
+    /// Waits for the answer and writes the reply; at most four seconds.
+    pub async fn finish(&self, pending: &Pending, out: &mut Vec<u8>) {
+        out.clear();
+        let Ok(query) = Query::parse(&pending.packet) else { return };
+        let resolved = self.resolver.answer(Question::of(&query), pending.upstream).await;
+        resolved.render(&query, pending.limit, out);
+    }
+
+    /// Refuses a query because too many wait already.
+    pub fn shed(&self, pending: &Pending, out: &mut Vec<u8>) {
+        Counters::count(&self.counters.shed);
+        fail(&pending.packet, "too many queries wait for an upstream", out);
+    }
+}
+
+fn fail(packet: &[u8], text: &str, out: &mut Vec<u8>) {
+    out.clear();
+    if let Ok(query) = Query::parse(packet) {
+        reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
+    }
+}

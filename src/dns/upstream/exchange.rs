@@ -1,0 +1,126 @@
+//! What one exchange with one server needs, whatever carries it: whether a reply is the reply, why there is none, and
+//! which sockets are our own.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::dns::wire::{HEADER, Malformed, flag, u16_at};
+
+/// Why a server gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the connection was closed before the answer came")]
+    Closed,
+    #[error("the answer is no DNS message")]
+    Malformed,
+    #[error("{0}")]
+    Transport(String),
+    #[error("the server's name does not resolve: {0}")]
+    Bootstrap(String),
+    #[error("no server is configured")]
+    NoServer,
+    #[error("answered {0}")]
+    Lame(&'static str),
+}
+
+impl From<Malformed> for AskError {
+    fn from(Malformed: Malformed) -> Self {
+        AskError::Malformed
+    }
+}
+
+/// Whether `reply` answers `query`: same id, one question, the same one byte for byte, case included (RFC 5452).
+pub fn is_reply_to(query: &[u8], reply: &[u8]) -> bool {
+    let Some(question) = question_of(query) else { return false };
+    reply.len() >= HEADER
+        && reply[..2] == query[..2]
+        && u16_at(reply, 2) & (flag::QR | flag::OPCODE) == flag::QR
+        && u16_at(reply, 4) == 1
+        && reply[HEADER..].starts_with(question)
+}
+
+/// The question section of a query we wrote: name, type, class.
+fn question_of(query: &[u8]) -> Option<&[u8]> {
+    let mut at = HEADER;
+    while let Some(&length) = query.get(at).filter(|&&length| length > 0) {
+        at += 1 + usize::from(length);
+    }
+    query.get(HEADER..at + 5)
+}
+
+/// The local addresses of sockets that wait for an upstream. A query that comes from one of them is our own: somebody
+/// has pointed us at ourselves.
+#[derive(Debug, Clone, Default)]
+pub struct OwnSockets(Arc<Mutex<HashSet<SocketAddr>>>);
+
+/// Keeps an address in [`OwnSockets`] while it lives.
+#[derive(Debug)]
+pub struct OwnSocket {
+    address: SocketAddr,
+    all: OwnSockets,
+}
+
+impl OwnSockets {
+    /// Whether an upstream is being asked from this address.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
+    /// Adds an address until the result is dropped.
+    pub fn add(&self, address: SocketAddr) -> OwnSocket {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
+        OwnSocket { address, all: self.clone() }
+    }
+}
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::question::Question;
+
+    #[test]
+    fn only_the_exact_reply_is_taken() {
+        let mut query = Question::new("www.example.com".parse().unwrap(), 1).to_wire(true);
+        query[..2].copy_from_slice(&[0x12, 0x34]);
+        let mut reply = query.clone();
+        reply[2] |= 0x80;
+        assert!(is_reply_to(&query, &reply));
+        let varied = |at: usize, value: u8| {
+            let mut reply = reply.clone();
+            reply[at] = value;
+            is_reply_to(&query, &reply)
+        };
+        let (name_at, type_at) = (13, 12 + 17 + 1);
+        assert!(!varied(1, 0x35), "another id");
+        assert!(!varied(2, 0x01), "no reply");
+        assert!(!varied(2, 0x91), "another opcode");
+        assert!(!varied(5, 0), "no question");
+        assert!(!varied(5, 2), "two questions");
+        assert!(!varied(name_at, b'x'), "another name");
+        assert!(!varied(name_at, b'W'), "another case");
+        assert!(!varied(type_at, 28), "another type");
+        assert!(!varied(type_at + 2, 3), "another class");
+        assert!(!is_reply_to(&query, &reply[..20]), "cut off");
+    }
+
+    #[test]
+    fn a_socket_is_ours_while_it_waits() {
+        let (sockets, address) = (OwnSockets::default(), "127.0.0.1:4000".parse().unwrap());
+        let guard = sockets.add(address);
+        assert!(sockets.contains(address));
+        drop(guard);
+        assert!(!sockets.contains(address));
+    }
+}

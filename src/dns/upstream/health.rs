@@ -1,0 +1,105 @@
+//! How well one server answers, judged by real questions only. Pure; `group` keeps one per server.
+
+use std::time::{Duration, Instant};
+
+/// What a server counts as before it has answered: known fast ones are preferred, known slow ones are not.
+const UNKNOWN: Duration = Duration::from_millis(150);
+/// What each failure in a row adds to a server's rank, up to [`MAX_FAILURES`] times.
+const PENALTY: Duration = Duration::from_millis(500);
+const MAX_FAILURES: u32 = 16;
+/// A server that is not the first choice is asked beside it this often, so that it can show that it is back.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// The record of one server.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    smoothed: Option<Duration>,
+    failures: u32,
+    asked_at: Option<Instant>,
+}
+
+impl Health {
+    /// It answered after `elapsed`.
+    pub fn answered(&mut self, elapsed: Duration) {
+        self.failures = 0;
+        self.smoothed = Some(match self.smoothed {
+            // As TCP smooths its round trips, RFC 6298: an eighth of the new sample.
+            Some(smoothed) => (smoothed * 7 + elapsed) / 8,
+            None => elapsed,
+        });
+    }
+
+    /// It has not answered for `elapsed`, and somebody else is asked: it is at least as slow as that.
+    pub fn slow(&mut self, elapsed: Duration) {
+        self.smoothed = Some(self.smoothed.map_or(elapsed, |smoothed| smoothed.max(elapsed)));
+    }
+
+    /// It did not answer, or refused to.
+    pub fn failed(&mut self) {
+        self.failures = (self.failures + 1).min(MAX_FAILURES);
+    }
+
+    /// It is being asked now.
+    pub fn asked(&mut self, now: Instant) {
+        self.asked_at = Some(now);
+    }
+
+    /// Servers are asked in the order of this, least first.
+    pub fn rank(&self) -> Duration {
+        self.smoothed.unwrap_or(UNKNOWN) + PENALTY * self.failures
+    }
+
+    /// Whether it should be asked beside the first choice. A server that never was asked is no news to anybody.
+    pub fn is_probe_due(&self, now: Instant) -> bool {
+        self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= PROBE_EVERY)
+    }
+
+    /// Failures in a row, for operators.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The smoothed time to an answer, for operators.
+    pub fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_server_that_fails_ranks_behind_one_that_was_never_asked_until_it_answers() {
+        let (mut failing, unknown) = (Health::default(), Health::default());
+        failing.answered(ms(5));
+        assert!(failing.rank() < unknown.rank());
+        failing.failed();
+        assert!(failing.rank() > unknown.rank());
+        failing.answered(ms(5));
+        assert!(failing.rank() < unknown.rank());
+    }
+
+    #[test]
+    fn silence_counts_as_slowness() {
+        let mut health = Health::default();
+        health.answered(ms(5));
+        health.slow(ms(300));
+        assert_eq!(health.rank(), ms(300));
+        health.slow(ms(200));
+        assert_eq!(health.rank(), ms(300));
+    }
+
+    #[test]
+    fn a_server_aside_is_probed_now_and_then() {
+        let (mut health, now) = (Health::default(), Instant::now());
+        assert!(!health.is_probe_due(now));
+        health.asked(now);
+        assert!(!health.is_probe_due(now + PROBE_EVERY - ms(1)));
+        assert!(health.is_probe_due(now + PROBE_EVERY));
+    }
+}

@@ -1,0 +1,143 @@
+//! One upstream server at work: asks it over its transport, reads what comes back, keeps its health.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+
+use super::encrypted::{Carrier, Encrypted};
+use super::exchange::{AskError, OwnSockets};
+use super::health::Health;
+use super::server::{Host, Server, Transport};
+use super::stream::Stream;
+use super::udp;
+use crate::dns::message::Message;
+use crate::dns::question::Question;
+use crate::dns::wire::rcode;
+
+/// A server, its connection if it has one, and how well it does.
+#[derive(Debug)]
+pub struct Peer {
+    server: Server,
+    link: Link,
+    own: OwnSockets,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug)]
+enum Link {
+    /// Datagrams, and a stream for what does not fit.
+    Udp(SocketAddr, Stream),
+    Stream(Stream),
+    Encrypted(Encrypted),
+}
+
+/// Where a server with a name gets its address from.
+pub type Bootstrap<'a> = &'a (dyn Fn(Question) -> BootstrapAnswer + Send + Sync);
+/// See [`Bootstrap`].
+pub type BootstrapAnswer = std::pin::Pin<Box<dyn Future<Output = Result<Message, AskError>> + Send>>;
+
+impl Peer {
+    /// A server to be asked; connects to nothing yet. `None` if its TLS name is no name a certificate can carry.
+    pub fn new(server: Server, tls: &Arc<rustls::ClientConfig>, own: OwnSockets) -> Option<Self> {
+        let name = match (&server.tls_name, &server.host) {
+            (Some(name), _) | (None, Host::Name(name)) => name.to_string(),
+            (None, Host::Address(ip)) => ip.to_string(),
+        };
+        let link = match (server.transport, server.address()) {
+            (Transport::Udp, Some(address)) => Link::Udp(address, Stream::tcp(address, own.clone())),
+            (Transport::Tcp, Some(address)) => Link::Stream(Stream::tcp(address, own.clone())),
+            (Transport::Tls, Some(address)) => {
+                let name = ServerName::try_from(name).ok()?;
+                Link::Stream(Stream::tls(address, name, Arc::clone(tls), own.clone()))
+            }
+            (Transport::Https, _) => {
+                let carrier = Carrier::Https { path: server.path.as_str().into() };
+                Link::Encrypted(Encrypted::new(carrier, name.into(), Arc::clone(tls)))
+            }
+            (Transport::Quic, _) => Link::Encrypted(Encrypted::new(Carrier::Quic, name.into(), Arc::clone(tls))),
+            (Transport::Udp | Transport::Tcp | Transport::Tls, None) => return None,
+        };
+        Some(Self { server, link, own, health: Mutex::default() })
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks, and keeps the outcome. What the server refuses to do is an error like silence; whatever it says about the
+    /// name itself, SERVFAIL included, is an answer.
+    pub async fn ask(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+        let started = Instant::now();
+        self.health().asked(started.into_std());
+        let result = self.ask_with_fallback(question, bootstrap).await;
+        match &result {
+            Ok(_) => self.health().answered(started.elapsed()),
+            Err(_) => self.health().failed(),
+        }
+        result
+    }
+
+    /// It is still silent after `elapsed`, and others are asked.
+    pub fn slow(&self, elapsed: Duration) {
+        self.health().slow(elapsed);
+    }
+
+    /// Servers that do not know EDNS say so without an OPT record (RFC 6891 section 7); they are asked again without.
+    async fn ask_with_fallback(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+        let mut message = self.ask_once(question.to_wire(true), bootstrap).await?;
+        if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns {
+            message = self.ask_once(question.to_wire(false), bootstrap).await?;
+        }
+        match message.rcode {
+            rcode::FORMERR => Err(AskError::Lame("FORMERR")),
+            rcode::NOTIMP => Err(AskError::Lame("NOTIMP")),
+            rcode::REFUSED => Err(AskError::Lame("REFUSED")),
+            rcode::BADVERS => Err(AskError::Lame("BADVERS")),
+            _ => Ok(message),
+        }
+    }
+
+    async fn ask_once(&self, mut query: Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+        let reply = match &self.link {
+            Link::Udp(address, stream) => {
+                let reply = udp::ask(*address, &mut query, &self.own).await?;
+                let message = Message::parse(&reply)?;
+                if !message.truncated {
+                    return Ok(message);
+                }
+                stream.ask(&query).await?
+            }
+            Link::Stream(stream) => stream.ask(&query).await?,
+            Link::Encrypted(encrypted) => {
+                let address = match &self.server.host {
+                    Host::Address(ip) => *ip,
+                    Host::Name(name) => look_up(name, bootstrap).await?,
+                };
+                encrypted.ask(SocketAddr::new(address, self.server.port), &mut query).await?
+            }
+        };
+        let message = Message::parse(&reply)?;
+        // A stream carries any length, so a truncated answer there is a broken one.
+        if message.truncated { Err(AskError::Malformed) } else { Ok(message) }
+    }
+}
+
+/// The first address of a server's name, IPv4 before IPv6.
+async fn look_up(name: &crate::policy::HostName, bootstrap: Bootstrap<'_>) -> Result<IpAddr, AskError> {
+    use crate::dns::wire::rtype;
+    for qtype in [rtype::A, rtype::AAAA] {
+        let message =
+            bootstrap(Question::new(*name, qtype)).await.map_err(|error| AskError::Bootstrap(error.to_string()))?;
+        if let Some(address) = message.addresses().next() {
+            return Ok(address);
+        }
+    }
+    Err(AskError::Bootstrap(format!("{name} has no address")))
+}

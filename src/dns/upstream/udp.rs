@@ -1,0 +1,32 @@
+//! One question over UDP: a socket of its own with a port and an id nobody can guess, connected, so that the kernel
+//! drops what comes from elsewhere.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::UdpSocket;
+
+use super::exchange::{AskError, OwnSockets, is_reply_to};
+
+/// More than any answer to a query that offers 1232 octets.
+const BUFFER: usize = 4096;
+
+/// Sends the query and waits for its reply; whatever else arrives is passed over. Has no deadline of its own.
+pub async fn ask(server: SocketAddr, query: &mut [u8], own: &OwnSockets) -> Result<Vec<u8>, AskError> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    let _own = own.add(socket.local_addr()?);
+    query[..2].copy_from_slice(&rand::random::<[u8; 2]>());
+    socket.send(query).await?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        if is_reply_to(query, &buffer[..length]) {
+            buffer.truncate(length);
+            return Ok(buffer);
+        }
+    }
+}
