@@ -9,9 +9,9 @@ use hyper::StatusCode;
 
 use super::client::Outcome;
 
-/// Width of the column of names, and of each column of results: 100 columns in all.
+/// Width of the column of names, and of each column of results: 104 columns in all.
 const NAME: usize = 48;
-const CELL: usize = 26;
+const CELL: usize = 28;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -200,14 +200,38 @@ mod tests {
 
     #[test]
     fn the_table_tells_problem_result_and_cure() {
-        insta::assert_snapshot!(render(&rows(), false), @"");
+        insta::assert_snapshot!(render(&rows(), false), @"
+    This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to that
+    endpoint, which serves private APIs only: every call to a public API is answered 403 Forbidden.
+
+                                                    VPC resolver alone          with Sidegate
+    --------------------------------------------------------------------------------------------------------
+    Private API                                     endpoint -> 200 OK          endpoint -> 200 OK
+    a1b2c3d4e5.execute-api.us-east-1.amazonaws.com  127.0.0.11, 127.0.0.12      127.0.0.11, 127.0.0.12
+
+    Custom domain of a public API                   endpoint -> 403 Forbidden   internet -> 200 OK
+    api.example.com                                 127.0.0.11, 127.0.0.12      127.0.0.21
+
+    With Sidegate the private API stays on the endpoint and all others go to the internet: every call works.
+    ");
     }
 
     #[test]
     fn a_row_that_went_wrong_says_what_was_expected() {
         let mut rows = rows();
         rows[1].with_sidegate = cell(&[], Err(ClientError::NoSuchName), Place::Internet, 200);
-        insta::assert_snapshot!(render(&rows[1..], false), @"");
+        insta::assert_snapshot!(render(&rows[1..], false), @"
+    This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to that
+    endpoint, which serves private APIs only: every call to a public API is answered 403 Forbidden.
+
+                                                    VPC resolver alone          with Sidegate
+    --------------------------------------------------------------------------------------------------------
+    Custom domain of a public API                   endpoint -> 403 Forbidden   no such name
+    api.example.com                                 127.0.0.11, 127.0.0.12
+    expected:                                       endpoint -> 403 Forbidden   internet -> 200 OK
+
+    Not every call came out as it should: see the rows with an expected line.
+    ");
     }
 
     #[test]

@@ -195,7 +195,23 @@ async fn a_resolver_that_sends_each_name_home_makes_every_row_true() {
     let good = run(&world, stand_in.address(), &mut out, false).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(good, "{text}");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @"
+    This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to that
+    endpoint, which serves private APIs only: every call to a public API is answered 403 Forbidden.
+
+                                                    VPC resolver alone          with Sidegate
+    --------------------------------------------------------------------------------------------------------
+    Private API                                     endpoint -> 200 OK          endpoint -> 200 OK
+    a1b2c3d4e5.execute-api.us-east-1.amazonaws.com  127.0.0.11, 127.0.0.12      127.0.0.11, 127.0.0.12
+
+    Public API                                      endpoint -> 403 Forbidden   internet -> 200 OK
+    f6g7h8i9j0.execute-api.us-east-1.amazonaws.com  127.0.0.11, 127.0.0.12      127.0.0.21
+
+    Custom domain of a public API                   endpoint -> 403 Forbidden   internet -> 200 OK
+    api.example.com                                 127.0.0.11, 127.0.0.12      127.0.0.21
+
+    With Sidegate the private API stays on the endpoint and all others go to the internet: every call works.
+    ");
 }
 
 #[tokio::test]
