@@ -106,11 +106,15 @@ impl Client {
         if let Ok(host) = header::HeaderValue::from_str(name) {
             request.headers_mut().insert(header::HOST, host);
         }
-        // The connection only moves while it is polled, and is closed when this function is done with it.
-        tokio::select! {
-            reply = sender.send_request(request) => Ok(reply?.status()),
-            ended = connection => Err(ended.err().map_or(ClientError::Slow, ClientError::NoReply)),
-        }
+        let reply = sender.send_request(request);
+        tokio::pin!(reply);
+        // The connection only moves while it is polled. It may end with the reply already handed over, so its end says
+        // nothing about the call.
+        let reply = tokio::select! {
+            reply = &mut reply => reply,
+            _ = connection => reply.await,
+        };
+        Ok(reply?.status())
     }
 }
 
@@ -129,7 +133,7 @@ pub async fn resolve(resolver: SocketAddr, name: &str) -> Result<Vec<IpAddr>, Cl
     }
 }
 
-/// Asks one question over UDP, and again over TCP if the answer did not fit.
+/// Asks one question, recursion desired, without EDNS.
 ///
 /// # Errors
 /// No answer in time, or one that is no DNS message.
@@ -137,6 +141,14 @@ pub async fn ask(resolver: SocketAddr, name: &Name, kind: RecordType) -> Result<
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(name.clone(), kind));
+    exchange(resolver, &question).await
+}
+
+/// Sends a message over UDP, and again over TCP if the answer did not fit.
+///
+/// # Errors
+/// No answer in time, or one that is no DNS message.
+pub async fn exchange(resolver: SocketAddr, question: &Message) -> Result<Message, ClientError> {
     let bytes = question.to_vec()?;
     let silent = |_| Err(io::ErrorKind::TimedOut.into());
     let over_udp = timeout(DNS_PATIENCE, ask_udp(resolver, &bytes)).await.unwrap_or_else(silent);

@@ -17,7 +17,8 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use super::sockets;
 use super::zones::{Answer, Zones};
 
-/// A TCP connection without a question for this long is closed.
+/// A TCP connection without a question for this long is closed. The library has no cap on their number; this bounds how
+/// long they last.
 const TCP_IDLE: Duration = Duration::from_secs(5);
 /// Answers waiting on one TCP connection; the client does not read faster by our keeping more.
 const TCP_BACKLOG: usize = 16;

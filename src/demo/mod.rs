@@ -6,6 +6,7 @@
 //! - [`World`]: two resolvers and two gates, and the names that lead to them
 //! - [`zones`], [`dns_server`]: zone data, and a resolver that serves it
 //! - [`gate`], [`certificates`]: a TLS server with API Gateway's 403, and the authority behind its certificate
+//! - [`sockets`]: listeners that share a port
 //! - [`client`]: a caller that resolves a name and makes an HTTPS call
 //! - [`table`]: what came of the calls, told to a manager
 //! - [`hints`], [`wants_colour`]: for the command around it
@@ -50,18 +51,16 @@ pub async fn run(world: &World, sidegate: SocketAddr, out: &mut impl Write, colo
         ("Public API", names.public_api, Place::Internet),
         ("Custom domain of a public API", names.custom_domain, Place::Internet),
     ];
-    let mut rows = Vec::with_capacity(apis.len());
-    for (what, name, home) in apis {
+    let mut alone = Vec::with_capacity(apis.len());
+    for (_, name, home) in apis {
         // Without Sidegate every name leads to the endpoint, which refuses those that are at home elsewhere.
         let status = if home == Place::Endpoint { SERVED } else { REFUSED };
-        let captured = Expected { place: Place::Endpoint, status };
-        let cured = Expected { place: home, status: SERVED };
-        rows.push(Row {
-            what,
-            name,
-            vpc_alone: call(world, world.vpc_resolver(), name, captured).await,
-            with_sidegate: call(world, sidegate, name, cured).await,
-        });
+        alone.push(call(world, world.vpc_resolver(), name, Expected { place: Place::Endpoint, status }).await);
+    }
+    let mut rows = Vec::with_capacity(apis.len());
+    for ((what, name, home), vpc_alone) in apis.into_iter().zip(alone) {
+        let with_sidegate = call(world, sidegate, name, Expected { place: home, status: SERVED }).await;
+        rows.push(Row { what, name, vpc_alone, with_sidegate });
     }
     out.write_all(table::render(&rows, colour).as_bytes())?;
     out.flush()?;

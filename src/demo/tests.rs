@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::client::{ClientError, ask, resolve};
+use super::client::{ClientError, ask, exchange, resolve};
 use super::dns_server::DnsServer;
 use super::*;
 
@@ -96,6 +96,48 @@ async fn an_answer_too_long_for_udp_is_fetched_over_tcp() {
     zones.add_a("many.example.com", 60, &many).unwrap();
     let server = DnsServer::start(LOOPBACK, zones).await.unwrap();
     assert_eq!(resolve(server.address(), "many.example.com").await.unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn a_resolver_answers_edns_with_edns_and_plain_questions_without() {
+    let world = World::start().await.unwrap();
+    let name = Name::from_ascii("api.example.com.").unwrap();
+    let mut query = Message::query();
+    query.add_query(Query::query(name.clone(), RecordType::A));
+    query.set_edns(Edns::new());
+    let answer = exchange(world.vpc_resolver(), &query).await.unwrap();
+    assert_eq!((answer.answers.len(), answer.edns.is_some()), (4, true));
+    assert!(ask(world.vpc_resolver(), &name, RecordType::A).await.unwrap().edns.is_none());
+    query.set_edns(Edns::new().set_version(1).clone());
+    let answer = exchange(world.vpc_resolver(), &query).await.unwrap();
+    // 16 is BADVERS here; it is BADSIG elsewhere, which is how the library reads it.
+    assert_eq!((u16::from(answer.metadata.response_code), answer.answers.len()), (16, 0));
+}
+
+#[tokio::test]
+async fn a_resolver_takes_one_question_at_a_time_and_nothing_but_questions() {
+    let world = World::start().await.unwrap();
+    let query = Query::query(Name::from_ascii("api.example.com.").unwrap(), RecordType::A);
+    let mut two = Message::query();
+    two.add_query(query.clone()).add_query(query.clone());
+    let answer = exchange(world.public_resolver(), &two).await.unwrap();
+    assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+    let mut notify = Message::query();
+    notify.metadata.op_code = OpCode::Notify;
+    notify.add_query(query);
+    let answer = exchange(world.public_resolver(), &notify).await.unwrap();
+    assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
+}
+
+#[tokio::test]
+async fn a_world_that_is_dropped_closes_its_ports() {
+    let world = World::start().await.unwrap();
+    let addresses = [world.vpc_resolver(), world.public_resolver(), (ENDPOINT[0], world.https_port()).into()];
+    drop(world);
+    tokio::task::yield_now().await;
+    for address in addresses {
+        assert!(TcpStream::connect(address).await.is_err(), "{address}");
+    }
 }
 
 #[tokio::test]
