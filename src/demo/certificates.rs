@@ -5,7 +5,10 @@
 use std::io;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -43,6 +46,10 @@ impl Authority {
         let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(texts).map_err(io::Error::other)?;
         params.distinguished_name.push(DnType::CommonName, names.first().copied().unwrap_or_default());
+        // Strict clients, Python's since 3.13 among them, take no certificate without these.
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
         let mut config = ServerConfig::builder_with_provider(provider())
