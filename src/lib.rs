@@ -1,8 +1,21 @@
 //! Sidegate: a local resolver that lets public and private API Gateway APIs work from one VPC.
+//!
+//! In a VPC whose `execute-api` endpoint has private DNS on, every API's name resolves to that endpoint, which serves
+//! private APIs only. Sidegate answers with the endpoint's addresses for APIs known to be private, and sends every other
+//! name to public resolution. ARCHITECTURE.md has the whole on one page; this is the map of the crate:
+//!
+//! - [`policy`]: which way does a name go? Pure, shared by both planes
+//! - [`dns`]: plane 1, the resolver
+//! - [`forward`]: plane 2, the HTTPS forwarder
+//! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
+//! - [`admin`]: health
+//! - [`demo`]: a VPC in a box on loopback
+//! - [`interfaces`]: the addresses of this host
 
 pub mod admin;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
 pub mod forward;
+pub mod interfaces;
 pub mod policy;

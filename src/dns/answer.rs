@@ -44,7 +44,8 @@ impl Answer {
         let mut encoder = Encoder::new(name, qtype);
         let mut counts = [0u16; 3];
         let mut complete = true;
-        for (section, count) in [&message.answer, &message.authority, &message.additional].into_iter().zip(&mut counts) {
+        for (section, count) in [&message.answer, &message.authority, &message.additional].into_iter().zip(&mut counts)
+        {
             for record in section {
                 complete &= encoder.record(record);
                 *count += u16::from(complete);

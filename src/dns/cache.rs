@@ -108,9 +108,7 @@ impl Cache {
         let age = now.saturating_duration_since(entry.stored);
         let lifetime = Duration::from_secs(entry.answer.lifetime().into());
         let fresh = age < lifetime && entry.is_of(generation);
-        let stale = !fresh
-            && entry.recheck_at.is_some_and(|at| now < at)
-            && entry.may_serve_stale(now, generation);
+        let stale = !fresh && entry.recheck_at.is_some_and(|at| now < at) && entry.may_serve_stale(now, generation);
         if !fresh && !stale {
             return None;
         }

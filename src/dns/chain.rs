@@ -44,9 +44,11 @@ fn belongs_elsewhere(link: &[u8], table: &Table, upstream: Upstream) -> bool {
 /// Whether the answer holds good only under the table's present routing, because it passes through names that rules 0
 /// to 5 decide.
 pub fn depends_on_routing(message: &Message, question: &Question, table: &Table) -> bool {
-    message.chain(question.name.wire()).iter().skip(1).any(|link| {
-        HostName::from_wire(link).is_ok_and(|name| route(table, &name).rule <= Rule::OtherInZone)
-    })
+    message
+        .chain(question.name.wire())
+        .iter()
+        .skip(1)
+        .any(|link| HostName::from_wire(link).is_ok_and(|name| route(table, &name).rule <= Rule::OtherInZone))
 }
 
 /// Puts the tail's answer behind the records that lead to it. Result code, authority and extended errors are the tail's;

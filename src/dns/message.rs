@@ -207,12 +207,10 @@ impl Message {
         let in_chain = |record: &Record| chain.iter().any(|link| record.is_of(link));
         let above_chain = |record: &Record| chain.iter().any(|link| is_within(link, &record.owner));
         self.answer.retain(|record| in_chain(record) || is_dname_or_signature(record) && above_chain(record));
-        self.authority.retain(|record| {
-            matches!(record.rtype, rtype::NSEC | rtype::NSEC3 | rtype::RRSIG) || above_chain(record)
-        });
+        self.authority
+            .retain(|record| matches!(record.rtype, rtype::NSEC | rtype::NSEC3 | rtype::RRSIG) || above_chain(record));
         let mentioned: Vec<&[u8]> = self.answer.iter().chain(&self.authority).filter_map(target).collect();
-        self.additional
-            .retain(|record| in_chain(record) || mentioned.iter().any(|name| record.is_of(name)));
+        self.additional.retain(|record| in_chain(record) || mentioned.iter().any(|name| record.is_of(name)));
     }
 }
 
@@ -319,7 +317,10 @@ mod tests {
     fn names_in_records_come_out_uncompressed() {
         let soa = SOA::new(name("ns.example.com."), name("host.example.com."), 1, 2, 3, 4, 77);
         let bytes = reply(
-            vec![("www.example.com.", cname("edge.example.com.")), ("edge.example.com.", RData::MX(MX::new(5, name("mx.example.com."))))],
+            vec![
+                ("www.example.com.", cname("edge.example.com.")),
+                ("edge.example.com.", RData::MX(MX::new(5, name("mx.example.com.")))),
+            ],
             vec![("example.com.", RData::SOA(soa))],
             vec![("_x._tcp.example.com.", RData::SRV(SRV::new(1, 2, 3, name("srv.example.com."))))],
         );

@@ -1,43 +1,193 @@
-//! The DNS plane as `app` sees it: bind, serve, replace at a reload, drain.
+//! The DNS plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::listen::{Bound, Listener};
 use super::resolver::{Observer, Resolver};
 use super::service::{Counters, Service};
-use super::upstream::{Server, UpstreamsError};
-use super::{config, upstream};
+use super::upstream::{Server, Upstreams, UpstreamsError};
+use crate::interfaces;
 use crate::policy::Table;
 
 /// Bytes of answers remembered.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The DNS plane.
-#[derive(Debug)]
+/// The DNS plane. Dropping it ends its listeners.
 pub struct Plane {
     config: Config,
     table: watch::Receiver<Arc<Table>>,
-    observer: Option<Observer2>,
+    observer: Option<Observer>,
     service: watch::Sender<Arc<Service>>,
+    bound: Vec<Bound>,
     listeners: Vec<Listener>,
     tracker: TaskTracker,
+}
+
+impl std::fmt::Debug for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plane")
+            .field("config", &self.config)
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why the plane cannot start, or cannot change to another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
-    #[error("dns.listen: cannot bind {address}: {reason}")]
-    Bind { address: SocketAddr, reason: String },
-    #[error("{server} is this resolver itself (dns.listen {address}): name another server in [upstream]")]
+    #[error("dns.listen: cannot bind {address}: {}", bind_advice(.error, .address))]
+    Bind { address: SocketAddr, error: io::Error },
+    #[error("dns.listen: cannot serve {address}: {error}")]
+    Serve { address: SocketAddr, error: io::Error },
+    #[error("{server} is this resolver itself, by dns.listen {address}: name another server in [upstream]")]
     Loop { server: Server, address: SocketAddr },
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
 }
 
-impl Plane {}
+fn bind_advice(error: &io::Error, address: &SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has this address: stop it (a second Sidegate?), or set dns.listen to a free one".to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or use a port above {}", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this host has it: set dns.listen to one of its own".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl Plane {
+    /// Binds every address and builds the upstream groups; serves and asks nothing yet.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, an upstream that is ourselves, roots that cannot be read.
+    pub fn bind(
+        config: Config,
+        table: watch::Receiver<Arc<Table>>,
+        observer: Option<Observer>,
+    ) -> Result<Self, PlaneError> {
+        let bound = bind_all(&config.listen, &config)?;
+        let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
+        refuse_loops(&config, &addresses)?;
+        let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+        let resolver = Arc::new(Resolver::new(table.clone(), upstreams, CACHE_BYTES, observer.clone()));
+        let service = Service { resolver, clients: config.clients.clone(), counters: Arc::new(Counters::default()) };
+        Ok(Self {
+            config,
+            table,
+            observer,
+            service: watch::Sender::new(Arc::new(service)),
+            bound,
+            listeners: Vec::new(),
+            tracker: TaskTracker::new(),
+        })
+    }
+
+    /// The addresses bound, in the order of the configuration, with the ports the system chose.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Listener::address).chain(self.bound.iter().map(Bound::address)).collect()
+    }
+
+    /// To reach the resolver of the configuration in force, whichever that is.
+    pub fn service(&self) -> watch::Receiver<Arc<Service>> {
+        self.service.subscribe()
+    }
+
+    /// Serves every address bound so far.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn serve(&mut self) -> Result<(), PlaneError> {
+        for bound in self.bound.drain(..) {
+            let address = bound.address();
+            let listener = bound
+                .serve(self.service.subscribe(), &self.tracker)
+                .map_err(|error| PlaneError::Serve { address, error })?;
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    /// Changes to another configuration. Listeners that stay keep their sockets; the cache stays with its upstreams. On
+    /// an error nothing has changed.
+    ///
+    /// # Errors
+    /// As [`Plane::bind`].
+    pub fn reload(&mut self, config: Config) -> Result<(), PlaneError> {
+        let is_new = |address: &&SocketAddr| !self.config.listen.contains(address);
+        let added: Vec<SocketAddr> = config.listen.iter().filter(is_new).copied().collect();
+        let bound = bind_all(&added, &config)?;
+        let addresses: Vec<SocketAddr> = self.addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
+        refuse_loops(&config, &addresses)?;
+        let current = Arc::clone(&self.service.borrow());
+        let same_upstreams = config.upstreams == self.config.upstreams && config.extra_roots == self.config.extra_roots;
+        let resolver = if same_upstreams {
+            Arc::clone(&current.resolver)
+        } else {
+            let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+            Arc::new(Resolver::new(self.table.clone(), upstreams, CACHE_BYTES, self.observer.clone()))
+        };
+        if config.workers != self.config.workers {
+            tracing::warn!("dns.workers changes at the next start only");
+        }
+        let clients = config.clients.clone();
+        self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
+        self.bound.extend(bound);
+        self.serve()?;
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners).into_iter().partition(|listener| {
+            let was = self.config.listen.iter().find(|asked| is_served_by(asked, listener.address()));
+            was.is_none_or(|asked| config.listen.contains(asked))
+        });
+        self.listeners = kept;
+        drop(gone);
+        self.config = config;
+        Ok(())
+    }
+
+    /// Closes the listeners, then waits at most `grace` for the replies still owed. Whether all were sent.
+    pub async fn drain(mut self, grace: Duration) -> bool {
+        self.listeners.clear();
+        self.tracker.close();
+        timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Whether a listener serves what was asked for: the same address, whatever port the system chose for port 0.
+fn is_served_by(asked: &SocketAddr, actual: SocketAddr) -> bool {
+    asked.ip() == actual.ip() && (asked.port() == actual.port() || asked.port() == 0)
+}
+
+fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
+    let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
+    addresses.iter().map(bind).collect()
+}
+
+/// A server that is one of our own listeners would send every question round in a circle.
+fn refuse_loops(config: &Config, listeners: &[SocketAddr]) -> Result<(), PlaneError> {
+    let upstreams = &config.upstreams;
+    let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+    let is_us = |address: SocketAddr, listener: &SocketAddr| {
+        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
+        let here = address.ip().is_loopback() || address.ip().is_unspecified() || own.contains(&address.ip());
+        address.port() == listener.port() && (address.ip() == listener.ip() || everywhere && here)
+    };
+    for server in upstreams.public.iter().chain(&upstreams.vpc).chain(upstreams.zones.iter().flatten()) {
+        let Some(address) = server.address() else { continue };
+        if let Some(&listener) = listeners.iter().find(|listener| is_us(address, listener)) {
+            return Err(PlaneError::Loop { server: server.clone(), address: listener });
+        }
+    }
+    Ok(())
+}

@@ -91,9 +91,7 @@ impl<'p> Query<'p> {
                 rtype::AXFR | rtype::IXFR => {
                     Refusal { rcode: rcode::REFUSED, extended: not_supported("no zone transfers"), ..refusal }
                 }
-                rtype::TKEY | rtype::TSIG | rtype::MAILA | rtype::MAILB => {
-                    Refusal { rcode: rcode::NOTIMP, ..refusal }
-                }
+                rtype::TKEY | rtype::TSIG | rtype::MAILA | rtype::MAILB => Refusal { rcode: rcode::NOTIMP, ..refusal },
                 _ => return Ok(Self { id, flags, name, qtype, question, edns }),
             }
         };

@@ -1,8 +1,8 @@
 //! What is asked of an upstream group, as a value: the key of the cache and of questions in flight.
 
 use super::query::Query;
-use super::wire::{CLASS_IN, flag, option, rtype};
 use super::reply::UDP_PAYLOAD;
+use super::wire::{CLASS_IN, flag, option, rtype};
 use crate::policy::{HostName, Upstream};
 
 /// A question with everything that can change its answer. Two equal questions to one group have one answer.
@@ -148,7 +148,8 @@ mod tests {
         packet[11] = 1;
         // DO, a cookie, NSID, padding and a subnet.
         packet.extend([0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 35]);
-        packet.extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 3, 0, 0, 0, 12, 0, 0, 0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2]);
+        packet
+            .extend([0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 3, 0, 0, 0, 12, 0, 0, 0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2]);
         let at = packet.len() - 33;
         packet[at + 1] = 31;
         let query = Query::parse(&packet).unwrap();

@@ -67,7 +67,11 @@ impl Resolved {
             Resolved::Fresh(answer) => answer.message(),
             Resolved::Stale(answer) => {
                 let mut message = answer.message();
-                message.answer.iter_mut().chain(&mut message.authority).for_each(|record| record.ttl = record.ttl.min(30));
+                message
+                    .answer
+                    .iter_mut()
+                    .chain(&mut message.authority)
+                    .for_each(|record| record.ttl = record.ttl.min(30));
                 reply::put_extended_error(&mut message.options, ExtendedError::StaleAnswer, "");
                 message
             }
@@ -215,7 +219,9 @@ impl Resolver {
             let reply = self.upstreams.ask(upstream, &question, deadline).await;
             let key = CacheKey::of_question(&question, upstream);
             let (answer, generation) = match reply {
-                Ok(message) if message.rcode != rcode::SERVFAIL => self.accept(message, &question, upstream, deadline).await,
+                Ok(message) if message.rcode != rcode::SERVFAIL => {
+                    self.accept(message, &question, upstream, deadline).await
+                }
                 Ok(servfail) => {
                     let message = Message { rcode: rcode::SERVFAIL, options: servfail.options, ..Message::default() };
                     (Answer::encode(question.name.wire(), question.qtype, &message, 0).kept_for(FAILURE_LIFETIME), None)

@@ -66,13 +66,7 @@ pub fn respond(
 }
 
 /// Answers what the policy answers by itself; otherwise names the group to ask.
-pub fn local(
-    query: &Query<'_>,
-    table: &Table,
-    now: Instant,
-    limit: ReplyLimit,
-    out: &mut Vec<u8>,
-) -> Option<Upstream> {
+pub fn local(query: &Query<'_>, table: &Table, now: Instant, limit: ReplyLimit, out: &mut Vec<u8>) -> Option<Upstream> {
     let decision = route(table, &query.name);
     let apex = decision.zone.map(|zone| &zone.name);
     match decision.route {

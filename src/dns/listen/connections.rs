@@ -52,7 +52,8 @@ impl Connections {
     pub(super) fn admit(self: &Arc<Self>, client: IpAddr, now: Instant) -> (Place, bool) {
         let mut inner = self.inner();
         let of_client = |open: &Open| open.client == client;
-        let victim = if !client.is_loopback() && inner.open.values().filter(|o| of_client(o)).count() >= MAX_PER_CLIENT {
+        let victim = if !client.is_loopback() && inner.open.values().filter(|o| of_client(o)).count() >= MAX_PER_CLIENT
+        {
             inner.first_to_go(of_client)
         } else if inner.open.len() >= MAX_TOTAL {
             inner.first_to_go(|_| true)

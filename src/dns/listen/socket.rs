@@ -93,7 +93,7 @@ impl Socket {
                     level,
                     name,
                     (&raw const on).cast(),
-                    mem::size_of_val(&on) as libc::socklen_t,
+                    size_of_val(&on) as libc::socklen_t,
                 )
             };
             if result != 0 {
@@ -122,7 +122,7 @@ impl Socket {
             vectors[position] = libc::iovec { iov_base: query.as_mut_ptr().cast(), iov_len: query.len() };
             let header = &mut headers[position].msg_hdr;
             header.msg_name = (&raw mut names[position]).cast();
-            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_iov = &raw mut vectors[position];
             header.msg_iovlen = 1;
             if self.wildcard {
@@ -243,7 +243,7 @@ fn put_socket_addr(address: SocketAddr, storage: &mut MaybeUninit<libc::sockaddr
             };
             // SAFETY: the storage is large enough and aligned for every socket address.
             unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in>().write(raw) };
-            mem::size_of::<libc::sockaddr_in>() as libc::socklen_t
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
         }
         SocketAddr::V6(v6) => {
             let raw = libc::sockaddr_in6 {
@@ -255,7 +255,7 @@ fn put_socket_addr(address: SocketAddr, storage: &mut MaybeUninit<libc::sockaddr
             };
             // SAFETY: as above.
             unsafe { storage.as_mut_ptr().cast::<libc::sockaddr_in6>().write(raw) };
-            mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
         }
     }
 }
@@ -300,17 +300,14 @@ fn put_local_addr(local: IpAddr, header: &mut libc::msghdr) {
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 };
                 libc::CMSG_DATA(control).cast::<libc::in_pktinfo>().write_unaligned(info);
-                mem::size_of::<libc::in_pktinfo>()
+                size_of::<libc::in_pktinfo>()
             }
             IpAddr::V6(v6) => {
                 (*control).cmsg_level = libc::IPPROTO_IPV6;
                 (*control).cmsg_type = libc::IPV6_PKTINFO;
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr { s6_addr: v6.octets() },
-                    ipi6_ifindex: 0,
-                };
+                let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: v6.octets() }, ipi6_ifindex: 0 };
                 libc::CMSG_DATA(control).cast::<libc::in6_pktinfo>().write_unaligned(info);
-                mem::size_of::<libc::in6_pktinfo>()
+                size_of::<libc::in6_pktinfo>()
             }
         } as libc::c_uint;
         (*control).cmsg_len = libc::CMSG_LEN(size) as _;

@@ -99,6 +99,7 @@ impl Connection {
         let mut reading = true;
         let mut deadline = tokio::time::Instant::now() + IDLE;
         while reading || !waiting.is_empty() {
+            let mut silent = false;
             tokio::select! {
                 () = self.place.close.cancelled() => return Ok(()),
                 () = self.stop.cancelled(), if reading => reading = false,
@@ -118,11 +119,17 @@ impl Connection {
                             deadline = tokio::time::Instant::now() + IDLE;
                         }
                         Ok(Ok(None)) => reading = false,
-                        // Nothing came; what is still waited for will be answered.
-                        Err(_) if !waiting.is_empty() && !frames.is_amid() => deadline += IDLE,
-                        Ok(Err(_)) | Err(_) => return Ok(()),
+                        Ok(Err(error)) => return Err(error),
+                        Err(_elapsed) => silent = true,
                     }
                 }
+            }
+            if silent && (waiting.is_empty() || frames.is_amid()) {
+                return Ok(());
+            }
+            if silent {
+                // The client waits for us, not we for it.
+                deadline = tokio::time::Instant::now() + IDLE;
             }
             if !replies.is_empty() {
                 timeout(WRITE, write.write_all(&replies)).await??;

@@ -118,7 +118,13 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stopped: &Own
     }
 }
 
-async fn reply_later(service: Arc<Service>, pending: Pending, socket: Arc<Socket>, client: SocketAddr, local: LocalAddr) {
+async fn reply_later(
+    service: Arc<Service>,
+    pending: Pending,
+    socket: Arc<Socket>,
+    client: SocketAddr,
+    local: LocalAddr,
+) {
     let mut reply = Vec::new();
     service.finish(&pending, &mut reply).await;
     if !reply.is_empty() {
@@ -127,7 +133,9 @@ async fn reply_later(service: Arc<Service>, pending: Pending, socket: Arc<Socket
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, OutOfMemory};
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, OutOfMemory,
+    };
     matches!(
         error.kind(),
         Interrupted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | OutOfMemory

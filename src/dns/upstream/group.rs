@@ -41,7 +41,12 @@ impl Group {
     /// # Errors
     /// What the last server to fail said; `Timeout` if all are silent. A SERVFAIL is given back as an answer if no
     /// server has a better one.
-    pub async fn ask(&self, question: &Question, bootstrap: Bootstrap<'_>, deadline: Instant) -> Result<Message, AskError> {
+    pub async fn ask(
+        &self,
+        question: &Question,
+        bootstrap: Bootstrap<'_>,
+        deadline: Instant,
+    ) -> Result<Message, AskError> {
         let order = self.order();
         let mut attempts = 0;
         let mut running = FuturesUnordered::new();

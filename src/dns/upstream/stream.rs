@@ -54,7 +54,12 @@ impl Stream {
     }
 
     /// TLS; the certificate must be for `name`.
-    pub fn tls(server: SocketAddr, name: ServerName<'static>, config: Arc<rustls::ClientConfig>, own: OwnSockets) -> Self {
+    pub fn tls(
+        server: SocketAddr,
+        name: ServerName<'static>,
+        config: Arc<rustls::ClientConfig>,
+        own: OwnSockets,
+    ) -> Self {
         Self { server, tls: Some((config, name)), own, connection: Mutex::default() }
     }
 

@@ -122,7 +122,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// The platform's roots and the extra ones.
 fn client_config(extra_roots: &[PathBuf]) -> Result<rustls::ClientConfig, UpstreamsError> {
     let tls = |error: rustls::Error| UpstreamsError::Tls(error.to_string());
-    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls)?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls)?;
     if extra_roots.is_empty() {
         return Ok(builder.with_platform_verifier().map_err(tls)?.with_no_client_auth());
     }
