@@ -39,7 +39,7 @@ pub(super) fn endpoints(
         };
         let words = [("tcp", HealthCheck::Tcp), ("off", HealthCheck::Off)];
         let health = reader.required_text("health", |text| values::one_of(text, &words)).unwrap_or(default_health);
-        let port = reader.integer("port", "a port", 1, u16::MAX).unwrap_or(443);
+        let port = reader.port("port").unwrap_or(443);
         let vpce_id = vpce_id.map(|id| id.value);
         endpoints.push(EndpointConfig { region, vpce_id, addresses, private_api_ids, health, port });
     }

@@ -134,7 +134,10 @@ impl Reading<'_> {
         let span = error.span().unwrap_or(0..0);
         self.document.complete = false;
         self.document.secrets.extend(secret::near_syntax_error(self.text, &span));
-        let fix = "correct the line: strings stand in double quotes, lists in brackets, each key once";
+        let fix = match error.message() {
+            message if message.starts_with("duplicate") => "remove one of the two",
+            _ => "correct the line: strings stand in double quotes, lists in brackets",
+        };
         self.problem(span, "not TOML".to_owned(), Reason::new(error.message(), fix));
     }
 
@@ -275,7 +278,8 @@ impl Reading<'_> {
 
     fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, rule: &str, fix: String) {
         let source = self.text.get(value.span()).unwrap_or_default();
-        let hidden = secret::in_url(source) || self.document.secrets.iter().any(|s| s.contains(&value.span().start));
+        let hidden =
+            secret::in_misplaced(rule, source) || self.document.secrets.iter().any(|s| s.contains(&value.span().start));
         if hidden {
             self.document.secrets.push(value.span());
         }

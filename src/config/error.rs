@@ -8,16 +8,27 @@ use super::document::Place;
 
 /// Everything that is wrong, in the order of the file, then of the environment. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    count: usize,
+}
 
 impl ConfigErrors {
-    pub(super) fn new(errors: Vec<ConfigError>) -> Self {
-        Self(errors)
+    /// How many errors are kept: a list of a hundred thousand ids in the wrong form is one mistake, not as many.
+    pub(super) const MOST: usize = 100;
+
+    pub(super) fn new(errors: Vec<ConfigError>, count: usize) -> Self {
+        Self { errors, count }
     }
 
-    /// The errors one by one.
+    /// The errors one by one, the first 100 at most.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
+        self.errors.iter()
+    }
+
+    /// How many there are in all.
+    pub fn count(&self) -> usize {
+        self.count
     }
 }
 
@@ -26,11 +37,13 @@ impl std::error::Error for ConfigErrors {}
 impl fmt::Display for ConfigErrors {
     /// Each error, a blank line after it, and their number in the last line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in &self.0 {
+        for error in &self.errors {
             writeln!(f, "{error}\n")?;
         }
-        match self.0.len() {
+        let kept = self.errors.len();
+        match self.count {
             1 => f.write_str("1 error in the configuration"),
+            count if count > kept => write!(f, "{count} errors in the configuration, the first {kept} are shown"),
             count => write!(f, "{count} errors in the configuration"),
         }
     }

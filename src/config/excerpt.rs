@@ -41,11 +41,22 @@ fn in_text(path: &str, text: &str, span: &Range<usize>, secrets: &[Range<usize>]
     let column = text[line_start..start].chars().count();
     let end = floor(text, span.end).clamp(start, line_end);
     let width = text[start..end].chars().count().max(1);
-    let shown: Vec<char> = text[line_start..line_end]
-        .char_indices()
-        .map(|(at, c)| shown(c, secrets.iter().any(|secret| secret.contains(&(line_start + at)))))
-        .collect();
-    (format!("{path}:{line}:{}", column + 1), Some(window(line, &shown, column, width)))
+    let line_text = &text[line_start..line_end];
+    let length = line_text.chars().count();
+    let (first, most) = if length > WIDTH { (column.saturating_sub(WIDTH / 3), WIDTH) } else { (0, length) };
+    let secret = |at: usize| secrets.iter().any(|secret| secret.contains(&(line_start + at)));
+    let mut part: String =
+        line_text.char_indices().skip(first).take(most).map(|(at, c)| shown(c, secret(at))).collect();
+    let mut start = column - first;
+    let width = width.min((first + most).saturating_sub(column)).max(1);
+    if first > 0 {
+        part.insert(0, '…');
+        start += 1;
+    }
+    if first + most < length {
+        part.push('…');
+    }
+    (format!("{path}:{line}:{}", column + 1), Some(Excerpt { line, text: part, start, width }))
 }
 
 /// What a character of the source looks like: one column wide, and a star if it is secret.
@@ -55,25 +66,6 @@ fn shown(c: char, secret: bool) -> char {
         _ if secret => '*',
         _ => c,
     }
-}
-
-/// The whole line, or the part around the mark.
-fn window(line: usize, text: &[char], column: usize, width: usize) -> Excerpt {
-    if text.len() <= WIDTH {
-        return Excerpt { line, text: text.iter().collect(), start: column, width };
-    }
-    let first = column.saturating_sub(WIDTH / 3).min(text.len());
-    let last = (first + WIDTH).min(text.len());
-    let mut part: String = text[first..last].iter().collect();
-    let mut start = column - first;
-    if first > 0 {
-        part.insert(0, '…');
-        start += 1;
-    }
-    if last < text.len() {
-        part.push('…');
-    }
-    Excerpt { line, text: part, start, width: width.min(WIDTH - (column - first)).max(1) }
 }
 
 /// The nearest character boundary at or below an offset.

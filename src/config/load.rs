@@ -103,5 +103,7 @@ fn located(inputs: &Inputs, document: Document, mut problems: Vec<Problem>) -> C
     });
     let file = inputs.file.as_ref().map(|(path, text)| (path.as_str(), text.as_str()));
     let sources = Sources { file, secrets: document.secrets };
-    ConfigErrors::new(problems.into_iter().map(|problem| sources.locate(problem)).collect())
+    let count = problems.len();
+    let kept = problems.into_iter().take(ConfigErrors::MOST);
+    ConfigErrors::new(kept.map(|problem| sources.locate(problem)).collect(), count)
 }

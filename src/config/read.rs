@@ -102,14 +102,13 @@ impl Reader<'_> {
     }
 
     /// A whole number within limits.
-    pub(super) fn integer(&mut self, path: &str, name: &str, least: u16, most: u16) -> Option<u16> {
+    pub(super) fn integer(&mut self, path: &str, (least, most): (u16, u16), fix: &str) -> Option<u16> {
         let node = self.keys.get(path)?;
         let &Value::Integer(number) = &node.value else { return None };
         if let Some(number) = u16::try_from(number).ok().filter(|number| (least..=most).contains(number)) {
             return Some(number);
         }
-        let nearest = if number < i64::from(least) { least } else { most };
-        let reason = Reason::new(format!("{name} is {least} to {most}"), format!("write {nearest}"));
+        let reason = Reason::new(format!("this may be {least} to {most}"), fix);
         self.problems.push(Problem::new(&node.place, number.to_string(), reason));
         None
     }
@@ -117,6 +116,11 @@ impl Reader<'_> {
     /// `true` or `false`; `false` if it is not set.
     pub(super) fn boolean(&self, path: &str) -> bool {
         self.keys.get(path).is_some_and(|node| node.value == Value::Boolean(true))
+    }
+
+    /// A port.
+    pub(super) fn port(&mut self, path: &str) -> Option<u16> {
+        self.integer(path, (1, u16::MAX), "write a port, like 443")
     }
 
     /// A length of time within limits.

@@ -14,6 +14,11 @@ pub(super) fn in_unknown(table: &str, name: &str, source: &str) -> bool {
     table == "discovery" || mentions_secrets(name) || in_url(source)
 }
 
+/// Whether a value of the wrong type may hold one: `rule` begins with the path of its key.
+pub(super) fn in_misplaced(rule: &str, source: &str) -> bool {
+    rule.starts_with("discovery ") || mentions_secrets(source) || in_url(source)
+}
+
 /// The part of the lines around a syntax error that must not be shown: nothing there can be told for sure.
 pub(super) fn near_syntax_error(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
     let bytes = text.as_bytes();

@@ -55,7 +55,7 @@ pub(super) fn region(reader: &mut Reader<'_>, environment: &[(String, String)], 
     if reader.is_set("policy.region") && !reader.is_empty("policy.region") {
         return reader.text("policy.region", |text| values::region(text, any_region)).map(|region| region.value);
     }
-    let given = |wanted: &&str| environment.iter().find(|(name, value)| name == wanted && !value.is_empty());
+    let given = |wanted: &&str| environment.iter().find(|(name, value)| name == wanted && !value.trim().is_empty());
     let (name, value) = REGION_VARIABLES.iter().find_map(given)?;
     let entry = Entry { text: value.trim().to_owned(), place: Place::Named(name.clone()), secret: false };
     reader.entry(&entry, |text| values::region(text, any_region)).map(|region| region.value)
@@ -138,7 +138,7 @@ pub(super) struct DnsSection {
 
 pub(super) fn dns(reader: &mut Reader<'_>, facts: &mut Facts) -> DnsSection {
     let words = [("endpoint", DnsAnswer::Endpoint), ("forwarder", DnsAnswer::Forwarder)];
-    let workers = reader.integer("dns.workers", "a number of threads", 1, 256).map(usize::from);
+    let workers = reader.integer("dns.workers", (1, 256), "write the number of cores it may use").map(usize::from);
     DnsSection {
         listen: listeners(reader, facts, "dns.listen"),
         workers: workers.and_then(NonZeroUsize::new).unwrap_or_else(default_workers),
@@ -177,7 +177,7 @@ pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Co
         others: reader.text("forward.others", |text| values::one_of(text, &others)).map(|others| others.value),
         allow: values_of(&reader.list("forward.allow", values::destination)),
         public_networks: Networks::new(values_of(&reader.list("forward.public_networks", values::network))),
-        public_port: reader.integer("forward.public_port", "a port", 1, u16::MAX).unwrap_or(443),
+        public_port: reader.port("forward.public_port").unwrap_or(443),
         extra_roots: values_of(&reader.list("forward.extra_roots", values::path)),
         parent_proxy: reader.text("forward.parent_proxy", values::proxy).map(|proxy| proxy.value),
     }

@@ -32,7 +32,7 @@ pub(super) fn duration(text: &str, least: &str, most: &str) -> Result<Duration, 
         let fix = if digits { quoted(&format!("{text}s")) } else { "one like \"500ms\" or \"20s\"".to_owned() };
         Reason::new("a duration is a whole number and its unit: ms, s, m, h or d", format!("write {fix}"))
     })?;
-    let rule = || format!("it is {least} to {most}");
+    let rule = || format!("this may be {least} to {most}");
     match (plain_duration(least), plain_duration(most)) {
         (Some(limit), _) if parsed < limit => Err(Reason::new(rule(), format!("write {}", quoted(least)))),
         (_, Some(limit)) if parsed > limit => Err(Reason::new(rule(), format!("write {}", quoted(most)))),
@@ -134,6 +134,10 @@ pub(super) fn host_name(text: &str) -> Result<HostName, Reason> {
 /// An upstream server.
 pub(super) fn server(text: &str) -> Result<Server, Reason> {
     text.parse().map_err(|error: ServerError| {
+        if let (ServerError::Scheme, Ok(name)) = (&error, text.parse::<HostName>()) {
+            let fix = format!("write its address, like \"udp://10.0.0.2\", or \"https://{name}/dns-query\"");
+            return Reason::new("only https:// looks a server's name up", fix);
+        }
         let fix = match error {
             ServerError::Scheme => "write an address, like \"udp://10.0.0.2\"",
             ServerError::NeedsAddress(_) => "write the server's address; its name may follow, like tls://9.9.9.9#name",
