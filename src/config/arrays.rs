@@ -64,12 +64,20 @@ fn addresses(reader: &mut Reader<'_>, item: &Item) -> AddressSource {
     }
 }
 
-/// Each kind, the key it cannot do without, and the others that only it takes.
-const KINDS: &[(&str, Option<&str>, &[&str])] = &[
-    ("file", Some("path"), &[]),
-    ("url", Some("url"), &["headers"]),
-    ("api-gateway", None, &["region", "endpoint_url"]),
-    ("learned", None, &[]),
+/// A kind of source.
+struct Kind {
+    name: &'static str,
+    /// The key it cannot do without.
+    needs: Option<&'static str>,
+    /// The others that only it takes.
+    takes: &'static [&'static str],
+}
+
+const KINDS: &[Kind] = &[
+    Kind { name: "file", needs: Some("path"), takes: &[] },
+    Kind { name: "url", needs: Some("url"), takes: &["headers"] },
+    Kind { name: "api-gateway", needs: None, takes: &["region", "endpoint_url"] },
+    Kind { name: "learned", needs: None, takes: &[] },
 ];
 
 pub(super) fn sources(document: &Document, problems: &mut Vec<Problem>, any_region: bool) -> Vec<SourceConfig> {
@@ -85,10 +93,10 @@ fn source(item: &Item, problems: &mut Vec<Problem>, any_region: bool) -> Option<
         reader.problems.push(missing(item, "discovery", "kind", fix));
         return None;
     }
-    let words: Vec<(&str, &(&str, Option<&str>, &[&str]))> = KINDS.iter().map(|kind| (kind.0, kind)).collect();
-    let &(kind, required_key, _) = reader.required_text("kind", |text| values::one_of(text, &words))?;
+    let words: Vec<(&str, &Kind)> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
+    let &Kind { name: kind, needs, .. } = reader.required_text("kind", |text| values::one_of(text, &words))?;
     foreign_keys(&mut reader, item, kind);
-    if let Some(key) = required_key.filter(|key| reader.is_empty(key)) {
+    if let Some(key) = needs.filter(|key| reader.is_empty(key)) {
         let fix = format!("add {key} = \"...\"");
         reader.problems.push(missing(item, &format!("discovery of kind {}", quoted(kind)), key, &fix));
     }
@@ -107,8 +115,8 @@ fn source(item: &Item, problems: &mut Vec<Problem>, any_region: bool) -> Option<
 
 /// Keys that belong to other kinds: a `path` beside a `url` would be silently without effect.
 fn foreign_keys(reader: &mut Reader<'_>, item: &Item, kind: &str) {
-    for &(owner, key, others) in KINDS.iter().filter(|other| other.0 != kind) {
-        for name in key.iter().chain(others) {
+    for &Kind { name: owner, needs, takes } in KINDS.iter().filter(|other| other.name != kind) {
+        for name in needs.iter().chain(takes) {
             if let Some(node) = item.keys.get(name) {
                 let rule = format!("a source of kind {} has no such key", quoted(kind));
                 let reason = Reason::new(rule, format!("remove {name}, or write kind = {}", quoted(owner)));
@@ -136,13 +144,15 @@ fn headers(reader: &mut Reader<'_>) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, value) in reader.table("headers").to_vec() {
         let rule = "a header has a name of letters, digits and dashes and a value of visible characters";
-        let fix = format!("correct the header {}", quoted(&name.text));
-        let name_fits = name.text.parse::<hyper::header::HeaderName>().is_ok();
-        if name_fits && value.text.parse::<hyper::header::HeaderValue>().is_ok() {
-            headers.push((name.text, value.text));
+        // A name that does not fit may be the value, in the wrong place.
+        if name.text.parse::<hyper::header::HeaderName>().is_err() {
+            let reason = Reason::new(rule, "correct this header's name");
+            reader.problems.push(Problem::new(&name.place, "\"***\"", reason));
+        } else if value.text.parse::<hyper::header::HeaderValue>().is_err() {
+            let reason = Reason::new(rule, format!("correct the value of {}", quoted(&name.text)));
+            reader.problems.push(Problem::new(&value.place, value.shown(), reason));
         } else {
-            let at = if name_fits { &value } else { &name };
-            reader.problems.push(Problem::new(&at.place, at.shown(), Reason::new(rule, fix)));
+            headers.push((name.text, value.text));
         }
     }
     headers

@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_starred_wherever_its_line_is_shown() {
-        assert_eq!(excerpt("k = \"pass\" # x", 0..1, &[4..10]).1, "  |\n1 | k = ****** # x\n  | ^");
+        assert_eq!(
+            excerpt("k = \"pass\" # x", 0..1, std::slice::from_ref(&(4..10))).1,
+            "  |\n1 | k = ****** # x\n  | ^"
+        );
     }
 
     #[test]

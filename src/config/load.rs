@@ -2,12 +2,13 @@
 //!
 //! The body of [`super::Config::load`].
 
-use super::document::{DEFAULT_TEXT, Document, Layer, Place};
+use super::document::{DEFAULT_TEXT, Document, Place};
 use super::error::{ConfigErrors, Problem};
 use super::excerpt::Sources;
 use super::inputs::Inputs;
 use super::read::Reader;
 use super::rules::{self, Facts};
+use super::text::{self, Layer};
 use super::{Config, arrays, environment, sections};
 use crate::dns;
 
@@ -32,11 +33,11 @@ pub(super) fn errors_beside(inputs: &Inputs, mut problems: Vec<Problem>) -> Conf
 
 /// All layers as one document, and what is wrong with their keys.
 fn layers(inputs: &Inputs) -> (Document, Vec<Problem>) {
-    let mut document = Document::read(DEFAULT_TEXT, Layer::Default);
+    let mut document = text::read(DEFAULT_TEXT, Layer::Default);
     let mut problems = std::mem::take(&mut document.problems);
     document.secrets.clear();
-    if let Some((_, text)) = &inputs.file {
-        let file = Document::read(text, Layer::File);
+    if let Some((_, written)) = &inputs.file {
+        let file = text::read(written, Layer::File);
         document.keys.extend(file.keys);
         document.arrays.extend(file.arrays);
         document.secrets = file.secrets;

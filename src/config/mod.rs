@@ -5,7 +5,7 @@
 //! the environment; a stronger layer replaces single keys. All errors are reported at once, in [`ConfigErrors`].
 //!
 //! - `schema`: every key there is
-//! - `document`, `environment`: the layers as flat keys, each with its place
+//! - `text`, `environment`: one layer each, as the flat keys of `document`, each with its place
 //! - `read`, `values`: one key to one value
 //! - `sections`, `arrays`: keys to the types that each plane owns
 //! - `rules`: what several keys must keep together
@@ -24,6 +24,7 @@ mod schema;
 mod secret;
 mod sections;
 mod suggest;
+mod text;
 mod values;
 
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! Every key there is, with its type; the layers are checked against this list and nothing else.
 //!
-//! `document` and `environment` ask it for what an operator wrote. A key that is not here does not exist.
+//! `text` and `environment` ask it for what an operator wrote. A key that is not here does not exist.
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Which parts of a file may be credentials: those that no error shows, not even by quoting the line they stand on.
 //!
-//! `document` asks while it reads. When in doubt a value counts as secret; the rule and the fix do without it.
+//! `text` asks while it reads. When in doubt a value counts as secret; the rule and the fix do without it.
 
 use std::ops::Range;
 

@@ -65,7 +65,7 @@ pub(super) fn region(reader: &mut Reader<'_>, environment: &[(String, String)], 
 #[derive(Clone)]
 enum Public {
     Id(ApiId),
-    Name(HostName),
+    Name(Box<HostName>),
 }
 
 pub(super) fn policy(reader: &mut Reader<'_>, dns_suffix: Option<HostName>, facts: &mut Facts) -> Policy {
@@ -76,7 +76,7 @@ pub(super) fn policy(reader: &mut Reader<'_>, dns_suffix: Option<HostName>, fact
 
     let public = |text: &str| {
         if text.contains('.') {
-            values::host_name(text).map(Public::Name)
+            values::host_name(text).map(|name| Public::Name(Box::new(name)))
         } else {
             values::api_id(text).map(Public::Id)
         }
@@ -87,7 +87,7 @@ pub(super) fn policy(reader: &mut Reader<'_>, dns_suffix: Option<HostName>, fact
                 policy.always_public_ids.push(id.clone());
                 facts.always_public_ids.push(Located { value: id, place, shown });
             }
-            Public::Name(name) => policy.always_public_names.push(name),
+            Public::Name(name) => policy.always_public_names.push(*name),
         }
     }
     for (name, id) in reader.table("policy.private_names").to_vec() {
