@@ -1,8 +1,9 @@
 //! The configuration as written, TOML and environment, to a [`Config`] that cannot be wrong.
 //!
-//! `app` loads it at start and on every reload, `cli` for `sidegate check`. [`Inputs::gather`] reads files and variables,
-//! [`Config::load`] does the rest without I/O: layers, weakest first, are `config/default.toml` (built in), the file, and
-//! the environment; a stronger layer replaces single keys. All errors are reported at once, in [`ConfigErrors`].
+//! `app` loads it at start and on every reload, `cli` for `sidegate check`. [`Inputs::gather`] reads files and
+//! variables, [`Config::load`] does the rest without I/O. Layers, weakest first, are `config/default.toml` (built in),
+//! the file, and the environment; a stronger layer replaces single keys. All errors are reported at once, in
+//! [`ConfigErrors`].
 //!
 //! - `schema`: every key there is
 //! - `text`, `environment`: one layer each, as the flat keys of `document`, each with its place
