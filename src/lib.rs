@@ -4,6 +4,7 @@
 //! private APIs only. Sidegate answers with the endpoint's addresses for APIs known to be private, and sends every other
 //! name to public resolution. ARCHITECTURE.md has the whole on one page; this is the map of the crate:
 //!
+//! - [`config`]: what the operator writes, read into values that cannot be wrong
 //! - [`policy`]: which way does a name go? Pure, shared by both planes
 //! - [`dns`]: plane 1, the resolver
 //! - [`forward`]: plane 2, the HTTPS forwarder
@@ -13,6 +14,7 @@
 //! - [`interfaces`]: the addresses of this host
 
 pub mod admin;
+pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
