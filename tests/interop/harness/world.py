@@ -24,7 +24,7 @@ class World:
         self.sidegate = sidegate
         self.work = Path(work)
         self.peers = {}
-        self._running = []
+        self._sidegates = []
         self._count = 0
         self.certificate, self.key, self.authority = (self.work / f"{n}.pem" for n in ("certificate", "key", "ca"))
         self.signed = self.work / "signed"
@@ -115,7 +115,6 @@ class World:
         }[name]
         home, path = self._render(template, name, address)
         process = Process(name, [*command, path], home / "output")
-        self._running.append(process)
         self.peers[name] = process
         process.await_port(address, 53)
         code, out, _ = run(["dig", f"@{address}", "+tries=3", "+timeout=2", "+short", "www.example.com", "A"])
@@ -148,7 +147,7 @@ class World:
         self._count += 1
         process = Process(name, [self.sidegate, *words], self.work / f"sidegate-{self._count}.log",
                           env={**os.environ, **(env or {})}, cwd=self.work)
-        self._running.append(process)
+        self._sidegates.append(process)
         return process
 
     def run_sidegate(self, configuration, listen=f"{LOCAL}:53"):
@@ -165,6 +164,11 @@ class World:
         wait_until(answers, 10, f"sidegate's health name on {listen}")
         return process
 
+    def stop_sidegates(self):
+        while self._sidegates:
+            self._sidegates.pop().stop(3)
+
     def stop_all(self):
-        for process in reversed(self._running):
+        self.stop_sidegates()
+        for process in self.peers.values():
             process.stop(3)
