@@ -41,7 +41,10 @@ pub struct App {
     discovery: Arc<Discovery>,
     plane: Plane,
     admin: Option<SocketAddr>,
-    admin_config: admin::Config,
+    admin_listen: Option<SocketAddr>,
+    gate: watch::Sender<admin::Gate>,
+    /// What `/live` asks.
+    dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
     stop: CancellationToken,
     /// Follows the endpoints of the configuration in force.
@@ -68,9 +71,19 @@ impl App {
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind(dns, discovery.table(), Some(observer))?;
         let readiness = Readiness::default();
-        let liveness = liveness(plane.addresses());
-        let admin = admin::Server::bind(&config.admin, config.clients.clone(), readiness.clone(), liveness)
-            .with_context(|| format!("admin.listen: cannot bind {}", shown(config.admin.listen)))?;
+        let gate = watch::Sender::new(gate(&config));
+        let dns_addresses = watch::Sender::new(plane.addresses());
+        let admin =
+            match config.admin.listen {
+                Some(address) => {
+                    let alive = liveness(dns_addresses.subscribe());
+                    let bound = admin::Server::bind(address, gate.subscribe(), readiness.clone(), alive);
+                    Some(bound.with_context(|| {
+                        format!("admin.listen: cannot bind {address}: set another, or \"\" for none")
+                    })?)
+                }
+                None => None,
+            };
         let admin_address = admin.as_ref().map(admin::Server::address).transpose()?;
 
         let stop = CancellationToken::new();
@@ -80,7 +93,7 @@ impl App {
             tracing::info!(%address, "dns listens on UDP and TCP");
         }
         if let Some(admin) = admin {
-            tracing::info!(address = %shown(admin_address), "admin listens");
+            tracing::info!(address = %admin.address()?, "admin listens");
             tokio::spawn(admin.serve(stop.clone()));
         }
         readiness.bound();
@@ -94,7 +107,9 @@ impl App {
             discovery,
             plane,
             admin: admin_address,
-            admin_config: config.admin,
+            admin_listen: config.admin.listen,
+            gate,
+            dns_addresses,
             readiness,
             stop,
             following,
@@ -138,8 +153,10 @@ impl App {
         self.discovery.reload(discovery)?;
         let look_up = look_up(self.plane.service());
         self.following = tokio::spawn(Arc::clone(&self.discovery).follow_endpoints(look_up, ()));
-        if config.admin != self.admin_config {
-            tracing::warn!("[admin] changes at the next start only");
+        self.gate.send_replace(gate(&config));
+        self.dns_addresses.send_replace(self.plane.addresses());
+        if config.admin.listen != self.admin_listen {
+            tracing::warn!("admin.listen changes at the next start only");
         }
         (self.grace, self.linger) = (config.grace, config.linger);
         Ok(())
@@ -278,9 +295,9 @@ fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
 }
 
 /// Alive if every UDP listener answers.
-fn liveness(addresses: Vec<SocketAddr>) -> Liveness {
+fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
     Arc::new(move || {
-        let addresses = addresses.clone();
+        let addresses = addresses.borrow().clone();
         Box::pin(async move {
             for address in addresses {
                 dns::health::ask(address).await?;
@@ -290,6 +307,7 @@ fn liveness(addresses: Vec<SocketAddr>) -> Liveness {
     })
 }
 
-fn shown(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "nothing".to_owned(), |address| address.to_string())
+/// Who may ask admin.
+fn gate(config: &Config) -> admin::Gate {
+    admin::Gate { clients: config.clients.clone(), hosts: config.admin.hosts.clone() }
 }
