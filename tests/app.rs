@@ -1,5 +1,7 @@
 //! The whole, in one process, in a VPC in a box: what it answers, how it changes, how it ends.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -1,5 +1,7 @@
 //! The commands as a person or a container runtime meets them: what they print, and how they exit.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
