@@ -41,7 +41,12 @@ pub struct App {
     discovery: Arc<Discovery>,
     plane: Plane,
     admin: Option<SocketAddr>,
-    admin_config: admin::Config,
+    admin_listen: Option<SocketAddr>,
+    gate: watch::Sender<admin::Gate>,
+    /// Keep `/ready` from saying yes before every required list is there.
+    missing_lists: Vec<admin::Block>,
+    /// What `/live` asks.
+    dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
     stop: CancellationToken,
     /// Follows the endpoints of the configuration in force.
@@ -68,19 +73,30 @@ impl App {
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind(dns, discovery.table(), Some(observer))?;
         let readiness = Readiness::default();
-        let liveness = liveness(plane.addresses());
-        let admin = admin::Server::bind(&config.admin, config.clients.clone(), readiness.clone(), liveness)
-            .with_context(|| format!("admin.listen: cannot bind {}", shown(config.admin.listen)))?;
+        let gate = watch::Sender::new(gate(&config));
+        let dns_addresses = watch::Sender::new(plane.addresses());
+        let admin =
+            match config.admin.listen {
+                Some(address) => {
+                    let alive = liveness(dns_addresses.subscribe());
+                    let bound = admin::Server::bind(address, gate.subscribe(), readiness.clone(), alive);
+                    Some(bound.with_context(|| {
+                        format!("admin.listen: cannot bind {address}: set another, or \"\" for none")
+                    })?)
+                }
+                None => None,
+            };
         let admin_address = admin.as_ref().map(admin::Server::address).transpose()?;
 
         let stop = CancellationToken::new();
         let attempted = readiness.block("endpoint addresses");
+        let missing_lists = blocks(&readiness, &discovery);
         plane.serve()?;
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
         }
         if let Some(admin) = admin {
-            tracing::info!(address = %shown(admin_address), "admin listens");
+            tracing::info!(address = %admin.address()?, "admin listens");
             tokio::spawn(admin.serve(stop.clone()));
         }
         readiness.bound();
@@ -94,7 +110,10 @@ impl App {
             discovery,
             plane,
             admin: admin_address,
-            admin_config: config.admin,
+            admin_listen: config.admin.listen,
+            gate,
+            missing_lists,
+            dns_addresses,
             readiness,
             stop,
             following,
@@ -136,10 +155,16 @@ impl App {
         self.plane.reload(dns_config(&config, &self.surroundings.resolv_conf))?;
         self.following.abort();
         self.discovery.reload(discovery)?;
+        // Once ready it stays so.
+        if !self.missing_lists.is_empty() {
+            self.missing_lists = blocks(&self.readiness, &self.discovery);
+        }
         let look_up = look_up(self.plane.service());
         self.following = tokio::spawn(Arc::clone(&self.discovery).follow_endpoints(look_up, ()));
-        if config.admin != self.admin_config {
-            tracing::warn!("[admin] changes at the next start only");
+        self.gate.send_replace(gate(&config));
+        self.dns_addresses.send_replace(self.plane.addresses());
+        if config.admin.listen != self.admin_listen {
+            tracing::warn!("admin.listen changes at the next start only");
         }
         (self.grace, self.linger) = (config.grace, config.linger);
         Ok(())
@@ -278,9 +303,9 @@ fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
 }
 
 /// Alive if every UDP listener answers.
-fn liveness(addresses: Vec<SocketAddr>) -> Liveness {
+fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
     Arc::new(move || {
-        let addresses = addresses.clone();
+        let addresses = addresses.borrow().clone();
         Box::pin(async move {
             for address in addresses {
                 dns::health::ask(address).await?;
@@ -290,6 +315,11 @@ fn liveness(addresses: Vec<SocketAddr>) -> Liveness {
     })
 }
 
-fn shown(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "nothing".to_owned(), |address| address.to_string())
+fn blocks(readiness: &Readiness, discovery: &Discovery) -> Vec<admin::Block> {
+    discovery.missing_lists().into_iter().map(|source| readiness.block(format!("list of {source}"))).collect()
+}
+
+/// Who may ask admin.
+fn gate(config: &Config) -> admin::Gate {
+    admin::Gate { clients: config.clients.clone(), hosts: config.admin.hosts.clone() }
 }

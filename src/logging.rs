@@ -2,6 +2,8 @@
 //!
 //! Names that are asked for and the addresses that ask are never logged above debug.
 
+use std::io::IsTerminal;
+
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -30,7 +32,11 @@ impl Logging {
         let registry = tracing_subscriber::registry().with(filter);
         // Only a test has logging set up already.
         let _ = match config.format {
-            LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
+            LogFormat::Text => {
+                let colour = std::io::stderr().is_terminal();
+                let text = fmt::layer().with_ansi(colour).with_target(false).with_writer(std::io::stderr);
+                registry.with(text).try_init()
+            }
             LogFormat::Json => {
                 let json = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
                 registry.with(json).try_init()

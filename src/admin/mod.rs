@@ -11,4 +11,4 @@ mod server;
 
 pub use config::Config;
 pub use readiness::{Block, Readiness, State};
-pub use server::{Liveness, Server};
+pub use server::{Gate, Liveness, Server};

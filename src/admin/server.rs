@@ -17,11 +17,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::config::Config;
 use super::readiness::{Readiness, State};
 use crate::policy::{HostName, Networks};
 
@@ -40,16 +39,22 @@ pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Strin
 /// The listener, bound.
 pub struct Server {
     listener: TcpListener,
-    gate: Gate,
-    readiness: Readiness,
-    liveness: Liveness,
+    shared: Shared,
 }
 
-/// Who may ask.
-#[derive(Debug)]
-struct Gate {
-    clients: Networks,
-    hosts: Vec<HostName>,
+/// Who may ask; a reload replaces it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    pub clients: Networks,
+    /// Names that a Host header may carry beside IP literals and localhost.
+    pub hosts: Vec<HostName>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    gate: watch::Receiver<Gate>,
+    readiness: Readiness,
+    liveness: Liveness,
 }
 
 impl std::fmt::Debug for Server {
@@ -59,20 +64,19 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Binds the address of the configuration; `None` if it is turned off.
+    /// Binds the address; serves nothing yet.
     ///
     /// # Errors
     /// The system's.
     pub fn bind(
-        config: &Config,
-        clients: Networks,
+        address: SocketAddr,
+        gate: watch::Receiver<Gate>,
         readiness: Readiness,
         liveness: Liveness,
-    ) -> io::Result<Option<Self>> {
-        let Some(address) = config.listen else { return Ok(None) };
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Some(Self { listener, gate: Gate { clients, hosts: config.hosts.clone() }, readiness, liveness }))
+        Ok(Self { listener, shared: Shared { gate, readiness, liveness } })
     }
 
     /// The address bound, with the port the system chose.
@@ -89,7 +93,6 @@ impl Server {
     /// Where the runtime cannot take the socket over.
     pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let shared = Arc::new((self.gate, self.readiness, self.liveness));
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
@@ -101,23 +104,22 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let shared = Arc::clone(&shared);
+            if !self.shared.gate.borrow().clients.contains(client.ip()) {
+                continue;
+            }
+            let shared = self.shared.clone();
             tokio::spawn(async move {
-                let (gate, readiness, liveness) = &*shared;
-                if gate.clients.contains(client.ip()) {
-                    // How a connection ends concerns nobody but its client.
-                    let _ = timeout(CONNECTION, connection(stream, gate, readiness, liveness)).await;
-                }
+                // How a connection ends concerns nobody but its client.
+                let _ = timeout(CONNECTION, connection(stream, &shared)).await;
                 drop(place);
             });
         }
     }
 }
 
-async fn connection(stream: TcpStream, gate: &Gate, readiness: &Readiness, liveness: &Liveness) -> hyper::Result<()> {
-    let service = service_fn(|request: Request<Incoming>| async move {
-        Ok::<_, Infallible>(answer(&request, gate, readiness, liveness).await)
-    });
+async fn connection(stream: TcpStream, shared: &Shared) -> hyper::Result<()> {
+    let service =
+        service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(shared.answer(&request).await) });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -127,33 +129,30 @@ async fn connection(stream: TcpStream, gate: &Gate, readiness: &Readiness, liven
         .await
 }
 
-async fn answer(
-    request: &Request<Incoming>,
-    gate: &Gate,
-    readiness: &Readiness,
-    liveness: &Liveness,
-) -> Response<Full<Bytes>> {
-    if !gate.admits_host(request) {
-        return text(StatusCode::FORBIDDEN, "this Host is not known here: add it to admin.hosts\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-    }
-    match request.uri().path() {
-        "/startup" if readiness.is_bound() => text(StatusCode::OK, "started\n"),
-        "/startup" => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        "/ready" => match readiness.state() {
-            State::Ready => text(StatusCode::OK, "ready\n"),
-            State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            State::Pending(pending) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", ")))
-            }
-        },
-        "/live" => match liveness().await {
-            Ok(()) => text(StatusCode::OK, "alive\n"),
-            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-        },
-        _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready and /live\n"),
+impl Shared {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.gate.borrow().admits_host(request) {
+            return text(StatusCode::FORBIDDEN, "this Host is not known here: add it to admin.hosts\n");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        }
+        match request.uri().path() {
+            "/startup" if self.readiness.is_bound() => text(StatusCode::OK, "started\n"),
+            "/startup" => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            "/ready" => match self.readiness.state() {
+                State::Ready => text(StatusCode::OK, "ready\n"),
+                State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                State::Pending(pending) => {
+                    text(StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", ")))
+                }
+            },
+            "/live" => match (self.liveness)().await {
+                Ok(()) => text(StatusCode::OK, "alive\n"),
+                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready and /live\n"),
+        }
     }
 }
 
@@ -177,3 +176,6 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests;
