@@ -46,7 +46,7 @@ def kdig(report):
     answer = re.compile(r"status: (\w+).*?\n(?:.*?\n)*?(?=;; Received|\Z)")
     for label, words in (("udp", []), ("tcp", ["+tcp"]), ("tcp, one connection", ["+tcp", "+keepopen"])):
         # One for the end that needs a stream, where there is one.
-        last = "huge.example.com" if words else "medium.example.com"
+        last = "huge.example.com" if words else "v4only.example.com"
         names = ["www.example.com", PRIVATE, "nowhere.example.com", "www.signed.example", PRIVATE, last]
         statuses = ["NOERROR", "NOERROR", "NXDOMAIN", "NOERROR", "NOERROR", "NOERROR"]
         questions = [word for name in names for word in (name, "TXT" if name.startswith("huge") else "A")]
