@@ -245,7 +245,8 @@ impl Encoder {
                 return end;
             }
             if !pointed {
-                if let Some(&target) = self.suffixes.iter().find(|&&target| self.is_at(target.into(), rest)) {
+                let reachable = if self.out.len() < POINTER_REACH { &*self.suffixes } else { &[] };
+                if let Some(&target) = reachable.iter().find(|&&target| self.is_at(target.into(), rest)) {
                     self.out.extend((0xc000 | target).to_be_bytes());
                     pointed = true;
                 } else {

@@ -256,6 +256,7 @@ impl Resolver {
             self.observe(&message, question);
         }
         let table = self.table();
+        chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
         let depends = cut.is_some() || chain::depends_on_routing(&message, question, &table);
         if let Some(cut) = cut {
