@@ -22,9 +22,19 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("admin", &["policy"], "it tells what app hands it to tell"),
     ("demo", &[], "a world outside Sidegate, which to it is an address that answers DNS"),
     ("config", &["policy", "dns", "forward", "discovery", "admin"], "it fills the Config that each of them owns"),
-    ("app", &["policy", "interfaces", "dns", "forward", "discovery", "admin", "demo", "config"], "it knows everyone"),
-    ("cli", &["app", "config"], "words on a command line to a call of app"),
-    ("main", &["cli", "app"], "exit codes, and nothing else"),
+    ("resolv_conf", &[], "a leaf: the name servers of this host"),
+    ("logging", &["config"], "it takes its level and form as config read them"),
+    (
+        "app",
+        &["policy", "interfaces", "resolv_conf", "dns", "forward", "discovery", "admin", "demo", "config"],
+        "it knows everyone, but for who calls it",
+    ),
+    (
+        "cli",
+        &["app", "config", "logging", "policy", "admin", "demo", "dns"],
+        "it runs app; `route` prints a decision, `wait` and `health` ask admin, `demo` builds a world around app",
+    ),
+    ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),
 ];
 

@@ -27,6 +27,7 @@ pub fn table(ids: usize) -> Table {
         let id: ApiId = format!("a{number:09}").parse().unwrap();
         private.add(id, Knowledge { region: None, binding: None, origin: Origin::Static });
     }
-    let table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
-    Table { ids: Arc::new(private), ..table }
+    let mut table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
+    table.ids = Arc::new(private);
+    table
 }
