@@ -159,8 +159,10 @@ fn check(config: &Config) -> ExitCode {
     say(format!("  dns       {}", listed(&config.dns.listen)));
     say(format!("  admin     {}", listed(config.admin.listen.as_slice())));
     say(format!("  region    {region}"));
-    say(format!("  endpoints {}", config.endpoints.len().max(1)));
-    say(format!("  ids       {} listed, {} sources", config.policy.private_api_ids.len(), config.discovery.len()));
+    let endpoints = config.endpoints.len().max(1);
+    let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
+    say(format!("  endpoints {endpoints}"));
+    say(format!("  ids       {ids} listed, {sources} sources"));
     ExitCode::SUCCESS
 }
 

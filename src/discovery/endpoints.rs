@@ -147,3 +147,6 @@ async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Resul
     }
     Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..nearest_first(found.into_iter()) }, ttl))
 }
+
+#[cfg(test)]
+mod tests;

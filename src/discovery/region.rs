@@ -101,3 +101,6 @@ async fn fetch(method: Method, uri: &str, extra: Option<(&str, &str)>) -> Result
     }
     String::from_utf8(body.to_bytes().to_vec()).map_err(|_| "its answer is no text".to_owned())
 }
+
+#[cfg(test)]
+mod tests;
