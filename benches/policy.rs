@@ -8,7 +8,10 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sidegate::policy::{HostName, Route, Upstream, route};
-use world::{OTHER_NAME, PRIVATE_NAME, UNKNOWN_NAME, table};
+use world::{OTHER_NAME, PRIVATE_NAME, UNKNOWN_NAME, name_of, table};
+
+/// How many names are asked in turn.
+const NAMES: usize = 4096;
 
 fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
@@ -26,6 +29,12 @@ fn decisions(criterion: &mut Criterion) {
                 bencher.iter(|| route(black_box(&table), black_box(host)));
             });
         }
+        // One name stays in the processor's cache; many, spread over the whole table, do not.
+        let spread: Vec<HostName> = (0..NAMES).map(|at| name_of(at * ids / NAMES).parse().unwrap()).collect();
+        let mut next = spread.iter().cycle();
+        group.bench_function(BenchmarkId::new("private ids in turn", ids), |bencher| {
+            bencher.iter(|| route(black_box(&table), black_box(next.next().unwrap_or(&spread[0]))));
+        });
     }
     group.finish();
 }

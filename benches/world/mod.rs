@@ -24,10 +24,20 @@ pub fn table(ids: usize) -> Table {
     };
     let mut private = PrivateIds::default();
     for number in 0..ids {
-        let id: ApiId = format!("a{number:09}").parse().unwrap();
+        let id: ApiId = id_of(number).parse().unwrap();
         private.add(id, Knowledge { region: None, binding: None, origin: Origin::Static });
     }
     let mut table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
     table.ids = Arc::new(private);
     table
+}
+
+fn id_of(number: usize) -> String {
+    format!("a{number:09}")
+}
+
+/// The name of an id of the table; [`PRIVATE_NAME`] is that of number 0.
+#[allow(dead_code, reason = "each bench is a crate of its own, and one of them asks many ids")]
+pub fn name_of(number: usize) -> String {
+    format!("{}.execute-api.us-east-1.amazonaws.com", id_of(number))
 }
