@@ -181,6 +181,9 @@ impl Encoder {
         let mut encoder = Self { out: vec![0; HEADER], ttls: Vec::new(), suffixes: Vec::new() };
         put_u16(&mut encoder.out, 4, 1);
         encoder.name(name);
+        // The question is overwritten in the client's case: only a name that is the question may point into it, not
+        // every other one that ends as it does.
+        encoder.suffixes.truncate(1);
         encoder.out.extend(qtype.to_be_bytes());
         encoder.out.extend(CLASS_IN.to_be_bytes());
         encoder
