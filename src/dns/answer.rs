@@ -47,7 +47,8 @@ impl Answer {
         for (section, count) in [&message.answer, &message.authority, &message.additional].into_iter().zip(&mut counts)
         {
             for record in section {
-                complete &= encoder.record(record);
+                // What is not counted must not be written either, so the first that does not fit ends it.
+                complete = complete && encoder.record(record);
                 *count += u16::from(complete);
             }
         }
