@@ -222,6 +222,9 @@ impl Resolver {
                 Ok(message) if message.rcode != rcode::SERVFAIL => {
                     self.accept(message, &question, upstream, deadline).await
                 }
+                Ok(servfail) if servfail.options.is_empty() => {
+                    (failure(&question, upstream, &AskError::Lame("SERVFAIL")), None)
+                }
                 Ok(servfail) => {
                     let message = Message { rcode: rcode::SERVFAIL, options: servfail.options, ..Message::default() };
                     (Answer::encode(question.name.wire(), question.qtype, &message, 0).kept_for(FAILURE_LIFETIME), None)
