@@ -9,15 +9,21 @@
 //! - [`dns`]: plane 1, the resolver
 //! - [`forward`]: plane 2, the HTTPS forwarder
 //! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
-//! - [`admin`]: health
+//! - [`admin`]: is it up, is it ready, is it alive?
 //! - [`demo`]: a VPC in a box on loopback
-//! - [`interfaces`]: the addresses of this host
+//! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
+//! - [`app`]: composes all of it; the only file that knows everyone
+//! - [`cli`], [`logging`]: the commands, and where their words go
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
 pub mod forward;
 pub mod interfaces;
+pub mod logging;
 pub mod policy;
+pub mod resolv_conf;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::policy::{ApiId, HostName, Region, VpceId};
+use crate::policy::{ApiId, HostName, Region, Upstream, VpceId};
 
 /// One `[[endpoint]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,4 +54,45 @@ pub enum SourceKind {
     Url { url: String, headers: Vec<(String, String)> },
     ApiGateway { region: Option<Region>, endpoint_url: Option<String> },
     Learned,
+}
+
+impl SourceConfig {
+    /// The name a source goes by in logs and in what `sidegate route` prints.
+    pub fn label(&self) -> String {
+        match &self.kind {
+            SourceKind::File { path } => format!("file {}", path.display()),
+            // A query string may carry a secret.
+            SourceKind::Url { url, .. } => format!("url {}", url.split(['?', '#']).next().unwrap_or_default()),
+            SourceKind::ApiGateway { region: Some(region), .. } => format!("api-gateway {region}"),
+            SourceKind::ApiGateway { region: None, .. } => "api-gateway".to_owned(),
+            SourceKind::Learned => "learned".to_owned(),
+        }
+    }
+}
+
+/// Everything the table is made from; `app` builds it once the region is known.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The region of endpoints that name none.
+    pub region: Region,
+    pub dns_suffix: Option<HostName>,
+    /// Never empty.
+    pub endpoints: Vec<EndpointConfig>,
+    pub private_api_ids: Vec<ApiId>,
+    pub always_public_ids: Vec<ApiId>,
+    pub always_public_names: Vec<HostName>,
+    pub private_names: Vec<(HostName, VpceId)>,
+    /// Names of the zones with servers of their own, in the order of the configuration.
+    pub forward_zones: Vec<HostName>,
+    pub default_upstream: Upstream,
+    pub sources: Vec<SourceConfig>,
+}
+
+impl Config {
+    /// Whether ids are learned from public DNS: where the configuration says so, or where there is nothing else to know
+    /// them from.
+    pub fn learns(&self) -> bool {
+        let no_static = self.private_api_ids.is_empty() && self.endpoints.iter().all(|e| e.private_api_ids.is_empty());
+        self.sources.iter().any(|source| source.kind == SourceKind::Learned) || no_static && self.sources.is_empty()
+    }
 }

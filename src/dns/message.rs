@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::wire::{CLASS_IN, HEADER, Malformed, Reader, flag, option, rtype, u16_at};
+use super::wire::{CLASS_IN, HEADER, Malformed, Reader, flag, option, rcode, rtype, u16_at};
 
 /// One resource record, its names uncompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +170,16 @@ impl Message {
             }
         }
         Ok(())
+    }
+
+    /// The name of the response code, unless the reply speaks of the name: NOERROR or NXDOMAIN.
+    pub fn failure(&self) -> Option<&'static str> {
+        match self.rcode {
+            rcode::NOERROR | rcode::NXDOMAIN => None,
+            rcode::SERVFAIL => Some("SERVFAIL"),
+            rcode::REFUSED => Some("REFUSED"),
+            _ => Some("an error"),
+        }
     }
 
     /// The addresses in the answer, in its order.

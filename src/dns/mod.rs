@@ -10,6 +10,7 @@
 //! - `question`, `cache`, `chain`, `resolver`: what is asked, remembered, cut, and in what order
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
+//! - [`health`]: is a listener alive?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
 mod answer;
@@ -17,6 +18,7 @@ mod cache;
 mod chain;
 mod config;
 mod frame;
+pub mod health;
 pub mod listen;
 mod message;
 mod plane;

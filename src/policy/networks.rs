@@ -3,7 +3,7 @@
 //! Both planes guard every listener with one [`Networks`], so that neither is open to the world.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// Why a text is no network.
@@ -117,6 +117,46 @@ impl Networks {
     }
 }
 
+/// Networks that are not globally reachable (IANA special-purpose address registries), as far as an address in them can
+/// be met: everything that must not be taken for a public server.
+const SPECIAL: &[(IpAddr, u8)] = &[
+    (v4(0, 0), 8),
+    (v4(10, 0), 8),
+    (v4(100, 64), 10),
+    (v4(127, 0), 8),
+    (v4(169, 254), 16),
+    (v4(172, 16), 12),
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 0)), 24),
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0)), 24),
+    (v4(192, 168), 16),
+    (v4(198, 18), 15),
+    (IpAddr::V4(Ipv4Addr::new(198, 51, 100, 0)), 24),
+    (IpAddr::V4(Ipv4Addr::new(203, 0, 113, 0)), 24),
+    (v4(224, 0), 4),
+    (v4(240, 0), 4),
+];
+
+const fn v4(first: u8, second: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(first, second, 0, 0))
+}
+
+/// Whether an address can be reached from anywhere on the internet.
+pub fn is_globally_routable(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(_) => !SPECIAL.iter().any(|&(network, prefix)| Network::holding(network, prefix).contains(address)),
+        // Global unicast is 2000::/3; in it, 2001::/23 is for protocols and 2001:db8::/32 for documents, and 6to4
+        // carries an IPv4 address.
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x2002, high, low, ..] => {
+                is_globally_routable(IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))))
+            }
+            [0x2001, second, ..] => second >= 0x0200 && second != 0x0db8,
+            [0x3fff, second, ..] => second >= 0x1000,
+            [first, ..] => first & 0xe000 == 0x2000,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +187,33 @@ mod tests {
             assert!(!private.contains(outside.parse().unwrap()), "{outside}");
         }
         assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("203.0.113.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn only_what_the_internet_can_reach_is_globally_routable() {
+        for global in ["1.1.1.1", "52.94.0.1", "2606:4700::1111", "2600:1f00::1", "::ffff:8.8.8.8", "2002:808:808::1"] {
+            assert!(is_globally_routable(global.parse().unwrap()), "{global}");
+        }
+        for other in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "192.0.2.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "64:ff9b::808:808",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "2002:a00:1::1",
+            "ff02::1",
+        ] {
+            assert!(!is_globally_routable(other.parse().unwrap()), "{other}");
+        }
     }
 }

@@ -103,10 +103,6 @@ impl Socket {
         Ok(Self { socket, wildcard })
     }
 
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
     /// Receives what is there, at most [`BATCH`] datagrams; `WouldBlock` if nothing is.
     ///
     /// # Errors
@@ -334,7 +330,7 @@ mod tests {
     fn replies_leave_from_the_address_that_was_asked() {
         for (bound, asked) in [("0.0.0.0:0", "127.0.0.9"), ("[::]:0", "::1"), ("127.0.0.1:0", "127.0.0.1")] {
             let socket = Socket::new(UdpSocket::bind(bound).unwrap()).unwrap();
-            let asked = SocketAddr::new(asked.parse().unwrap(), socket.local_addr().unwrap().port());
+            let asked = SocketAddr::new(asked.parse().unwrap(), socket.socket.local_addr().unwrap().port());
             let client = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).unwrap();
             client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
             let mut batch = Batch::new();
@@ -357,7 +353,7 @@ mod tests {
     fn a_datagram_longer_than_any_query_arrives_empty() {
         let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.send_to(&[7; 65_507], socket.local_addr().unwrap()).unwrap();
+        client.send_to(&[7; 65_507], socket.socket.local_addr().unwrap()).unwrap();
         let mut batch = Batch::new();
         assert_eq!(receive(&socket, &mut batch), 1);
         assert!(batch.datagram(0).0.is_empty());

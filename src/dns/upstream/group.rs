@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::exchange::AskError;
@@ -35,8 +35,8 @@ impl Group {
         &self.peers
     }
 
-    /// Asks until a server answers or `deadline` comes. Failover is at once, hedging after 300 ms; no server is asked
-    /// more than twice.
+    /// Asks until a server answers or `deadline` comes. Failover is at once, hedging after 300 ms. A server that is
+    /// silent is asked once more, since a datagram may be lost; one that fails is not.
     ///
     /// # Errors
     /// What the last server to fail said; `Timeout` if all are silent. A SERVFAIL is given back as an answer if no
@@ -48,39 +48,39 @@ impl Group {
         deadline: Instant,
     ) -> Result<Message, AskError> {
         let order = self.order();
-        let mut attempts = 0;
+        let mut attempts = Attempts { silent: vec![true; order.len()], next: 0 };
         let mut running = FuturesUnordered::new();
-        let mut newest: Option<(&Arc<Peer>, Instant)> = None;
+        let mut newest: Option<(usize, Instant)> = None;
         let mut next_at = Instant::now();
         let mut outcome = Err(AskError::NoServer);
         let mut failed_over = true;
         loop {
             if failed_over || Instant::now() >= next_at {
-                if attempts < ROUNDS * order.len() {
-                    let peer = &order[attempts % order.len()];
-                    attempts += 1;
-                    if let (false, Some((silent, asked))) = (failed_over, newest) {
-                        silent.slow(asked.elapsed());
+                if let (false, Some((position, asked))) = (failed_over, newest) {
+                    order[position].slow(asked.elapsed());
+                }
+                match attempts.next() {
+                    Some(position) => {
+                        newest = Some((position, Instant::now()));
+                        next_at = Instant::now() + if attempts.is_first_round() { HEDGE } else { RETRY };
+                        let peer = &order[position];
+                        let asked = async move { timeout_at(deadline, peer.ask(question, bootstrap)).await };
+                        running.push(asked.map(move |result| (position, result)));
                     }
-                    newest = Some((peer, Instant::now()));
-                    next_at = Instant::now() + if attempts < order.len() { HEDGE } else { RETRY };
-                    running.push(async move { timeout_at(deadline, peer.ask(question, bootstrap)).await });
-                } else if running.is_empty() {
-                    return outcome;
-                } else {
-                    next_at = deadline;
+                    None if running.is_empty() => return outcome,
+                    None => next_at = deadline,
                 }
                 failed_over = false;
             }
             tokio::select! {
-                Some(result) = running.next() => match result {
+                Some((position, result)) = running.next() => match result {
                     Ok(Ok(message)) if message.rcode != rcode::SERVFAIL => return Ok(message),
-                    Ok(Ok(servfail)) => {
-                        outcome = Ok(servfail);
-                        failed_over = true;
-                    }
-                    Ok(Err(error)) => {
-                        outcome = outcome.or(Err(error));
+                    Ok(failed) => {
+                        outcome = match (outcome, failed) {
+                            (Ok(servfail), Err(_)) => Ok(servfail),
+                            (_, failed) => failed,
+                        };
+                        attempts.silent[position] = false;
                         failed_over = true;
                     }
                     Err(_elapsed) => {}
@@ -88,9 +88,9 @@ impl Group {
                 () = sleep_until(next_at.min(deadline)) => {}
             }
             if Instant::now() >= deadline {
-                if let Some((silent, asked)) = newest {
-                    silent.slow(asked.elapsed());
-                    silent.health().failed();
+                if let Some((position, asked)) = newest {
+                    order[position].slow(asked.elapsed());
+                    order[position].health().failed();
                 }
                 return outcome.or(Err(AskError::Timeout));
             }
@@ -108,5 +108,25 @@ impl Group {
     pub fn probe_due(&self) -> Option<Arc<Peer>> {
         let now = Instant::now().into_std();
         self.order().into_iter().skip(1).find(|peer| peer.health().is_probe_due(now))
+    }
+}
+
+/// Which server of an order is asked next: each once, then those that are still silent once more.
+struct Attempts {
+    silent: Vec<bool>,
+    next: usize,
+}
+
+impl Attempts {
+    fn next(&mut self) -> Option<usize> {
+        let count = self.silent.len();
+        let attempt = (self.next..ROUNDS * count).find(|attempt| self.silent[attempt % count])?;
+        self.next = attempt + 1;
+        Some(attempt % count)
+    }
+
+    /// Whether the server that comes next has not been asked yet.
+    fn is_first_round(&self) -> bool {
+        self.next < self.silent.len()
     }
 }

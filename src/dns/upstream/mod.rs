@@ -15,6 +15,7 @@ mod stream;
 mod udp;
 mod upstreams;
 
+pub use self::udp::ask as ask_udp;
 pub use exchange::{AskError, OwnSockets};
 pub use server::{Host, Server, ServerError, Transport};
 pub use upstreams::{Upstreams, UpstreamsError};

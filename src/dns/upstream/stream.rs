@@ -142,10 +142,10 @@ async fn drive(stream: impl AsyncRead + AsyncWrite, mut exchanges: mpsc::Receive
 
 fn deliver(reply: &[u8], waiting: &mut HashMap<u16, Exchange>) {
     let Some(id) = reply.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
-    if waiting.get(&id).is_some_and(|exchange| is_reply_to(&exchange.query, reply)) {
-        if let Some(exchange) = waiting.remove(&id) {
-            // Nobody waits any more: nothing to do.
-            let _ = exchange.reply.send(Ok(reply.to_vec()));
-        }
+    if waiting.get(&id).is_some_and(|exchange| is_reply_to(&exchange.query, reply))
+        && let Some(exchange) = waiting.remove(&id)
+    {
+        // Nobody waits any more: nothing to do.
+        let _ = exchange.reply.send(Ok(reply.to_vec()));
     }
 }

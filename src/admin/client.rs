@@ -1,0 +1,49 @@
+//! Asks a running Sidegate's admin listener: what `sidegate wait` and `sidegate health` do.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// An admin listener answers at once or not at all.
+const WITHIN: Duration = Duration::from_millis(1500);
+/// Its answers are lines.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Asks for a path such as `/ready`.
+///
+/// # Errors
+/// Whatever is not 200, in words for an operator.
+pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
+    let address = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), admin.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), admin.port()),
+        _ => admin,
+    };
+    match timeout(WITHIN, fetch(address, path)).await {
+        Ok(Ok((StatusCode::OK, body))) => Ok(body),
+        Ok(Ok((_, body))) => Err(format!("{path}: {body}")),
+        Ok(Err(error)) => Err(format!("{address}{path}: {error}")),
+        Err(_) => Err(format!("{address}{path}: no answer in time")),
+    }
+}
+
+async fn fetch(
+    address: SocketAddr,
+    path: &str,
+) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().uri(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await?.to_bytes();
+    connection.abort();
+    Ok((status, String::from_utf8_lossy(&body).trim_end().to_owned()))
+}

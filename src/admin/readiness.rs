@@ -1,0 +1,99 @@
+//! Ready when nothing is pending any more: whoever must finish something first holds a [`Block`].
+//!
+//! `app` hands blocks out before it serves; `/ready` lists what is left. Once ready it stays so until drain: an upstream
+//! that fails later is no reason to take this process out of service.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The readiness of the process; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    pending: Vec<String>,
+    bound: bool,
+    draining: bool,
+}
+
+/// Something that must happen first; dropping it says that it has.
+#[derive(Debug)]
+pub struct Block {
+    what: String,
+    of: Readiness,
+}
+
+/// What `/ready` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    /// What is waited for.
+    Pending(Vec<String>),
+    /// About to stop: nothing new should be sent here.
+    Draining,
+}
+
+impl Readiness {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Not ready until the result is dropped. `what` is shown to operators.
+    pub fn block(&self, what: impl Into<String>) -> Block {
+        let what = what.into();
+        self.inner().pending.push(what.clone());
+        Block { what, of: self.clone() }
+    }
+
+    /// Every listener is bound and served.
+    pub fn bound(&self) {
+        self.inner().bound = true;
+    }
+
+    /// Whether every listener is bound and served.
+    pub fn is_bound(&self) -> bool {
+        self.inner().bound
+    }
+
+    /// From now on not ready for good.
+    pub fn drain(&self) {
+        self.inner().draining = true;
+    }
+
+    pub fn state(&self) -> State {
+        let inner = self.inner();
+        match (&*inner.pending, inner.bound) {
+            _ if inner.draining => State::Draining,
+            ([], true) => State::Ready,
+            (pending, true) => State::Pending(pending.to_vec()),
+            (pending, false) => State::Pending(std::iter::once("bind".to_owned()).chain(pending.to_vec()).collect()),
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let mut inner = self.of.inner();
+        if let Some(position) = inner.pending.iter().position(|what| *what == self.what) {
+            inner.pending.remove(position);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_bound_and_nothing_is_pending_until_drain() {
+        let readiness = Readiness::default();
+        let block = readiness.block("endpoint addresses");
+        assert_eq!(readiness.state(), State::Pending(vec!["bind".into(), "endpoint addresses".into()]));
+        readiness.bound();
+        assert_eq!(readiness.state(), State::Pending(vec!["endpoint addresses".into()]));
+        drop(block);
+        assert_eq!(readiness.state(), State::Ready);
+        readiness.drain();
+        assert_eq!(readiness.state(), State::Draining);
+    }
+}

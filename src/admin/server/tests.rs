@@ -1,0 +1,105 @@
+//! Who may ask, and what is answered; requests byte by byte over loopback.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::admin::readiness::Block;
+
+struct Lab {
+    address: SocketAddr,
+    readiness: Readiness,
+    gate: watch::Sender<Gate>,
+    stop: CancellationToken,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn lab(alive: bool) -> Lab {
+    let readiness = Readiness::default();
+    let gate = watch::Sender::new(Gate { clients: Networks::private(), hosts: vec!["sidegate.corp".parse().unwrap()] });
+    let liveness: Liveness =
+        Arc::new(move || Box::pin(async move { if alive { Ok(()) } else { Err("dead".to_owned()) } }));
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::bind(listen, gate.subscribe(), readiness.clone(), liveness).unwrap();
+    let (address, stop) = (server.address().unwrap(), CancellationToken::new());
+    tokio::spawn(server.serve(stop.clone()));
+    Lab { address, readiness, gate, stop }
+}
+
+async fn send(lab: &Lab, request: &str) -> String {
+    let mut stream = TcpStream::connect(lab.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
+}
+
+async fn get(lab: &Lab, path: &str) -> (u16, String) {
+    let reply = send(lab, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+fn status(reply: &str) -> &str {
+    reply.get(9..12).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn startup_ready_and_live_say_what_they_should_at_each_stage() {
+    let lab = lab(true);
+    let block: Block = lab.readiness.block("endpoint addresses");
+    assert_eq!(get(&lab, "/startup").await, (503, "starting\n".into()));
+    assert_eq!(get(&lab, "/ready").await, (503, "pending: bind, endpoint addresses\n".into()));
+    lab.readiness.bound();
+    assert_eq!(get(&lab, "/startup").await, (200, "started\n".into()));
+    assert_eq!(get(&lab, "/ready").await, (503, "pending: endpoint addresses\n".into()));
+    drop(block);
+    assert_eq!(get(&lab, "/ready").await, (200, "ready\n".into()));
+    assert_eq!(get(&lab, "/live").await, (200, "alive\n".into()));
+    lab.readiness.drain();
+    assert_eq!(get(&lab, "/ready").await, (503, "draining\n".into()));
+    assert_eq!(get(&lab, "/other").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_dead_listener_is_not_live_and_the_reason_is_said() {
+    assert_eq!(get(&lab(false), "/live").await, (503, "dead\n".into()));
+}
+
+#[tokio::test]
+async fn only_hosts_that_no_web_page_can_be_at_are_answered() {
+    let lab = lab(true);
+    for host in ["localhost", "LOCALHOST:9180", "127.0.0.1", "10.0.0.1:9180", "[::1]:9180", "sidegate.corp"] {
+        let reply = send(&lab, &format!("GET /live HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(status(&reply), "200", "{host}");
+    }
+    for host in ["evil.example", "localhost.evil.example", "user@evil.example", ""] {
+        let reply = send(&lab, &format!("GET /live HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(status(&reply), "403", "{host}");
+    }
+    let doubled = send(&lab, "GET /live HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n").await;
+    assert!(status(&doubled).starts_with('4'), "{doubled}");
+    let missing = send(&lab, "GET /live HTTP/1.1\r\n\r\n").await;
+    assert!(status(&missing).starts_with('4'), "{missing}");
+}
+
+#[tokio::test]
+async fn nothing_but_reading_is_done_here() {
+    let reply = send(&lab(true), "POST /live HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(status(&reply), "405");
+}
+
+#[tokio::test]
+async fn clients_beyond_the_list_get_no_answer() {
+    let lab = lab(true);
+    lab.gate.send_modify(|gate| gate.clients = Networks::new(vec!["10.0.0.0/8".parse().unwrap()]));
+    let mut stream = TcpStream::connect(lab.address).await.unwrap();
+    let _ = stream.write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut reply = Vec::new();
+    let _ = stream.read_to_end(&mut reply).await;
+    assert!(reply.is_empty());
+}

@@ -1,0 +1,223 @@
+//! The commands: what a person or a container runtime types. `main` calls [`main`] and nothing else.
+//!
+//! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
+
+mod route;
+mod run;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep};
+
+use crate::admin;
+use crate::app::Surroundings;
+use crate::config::{Config, ConfigErrors, Inputs};
+use crate::demo;
+use crate::dns;
+use crate::policy::HostName;
+
+/// A wrong command line, EX_USAGE.
+const USAGE: u8 = 64;
+/// A wrong configuration, EX_CONFIG.
+const CONFIG: u8 = 78;
+/// `wait` asks this often.
+const POLL: Duration = Duration::from_millis(100);
+/// `health` is over within this.
+const HEALTH: Duration = Duration::from_millis(1800);
+
+const ABOUT: &str = "Public and private API Gateway APIs from one VPC, while private DNS stays on";
+const MANUAL: &str = "\
+Sidegate answers DNS questions. Names of private APIs get the addresses of the VPC endpoint, everything else is \
+forwarded. Point the nameserver line of resolv.conf at it.
+
+Without any configuration `sidegate run` listens on 127.0.0.1:5353, takes the region from AWS_REGION, finds the \
+endpoint through the VPC resolver and learns which ids are private from public DNS. `sidegate demo` shows all of it on \
+loopback.
+
+Configuration: --config FILE, else SIDEGATE_CONFIG (a path) or SIDEGATE_CONFIG_TOML (a whole file), else \
+/etc/sidegate/sidegate.toml. Every key has a variable: SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0.
+
+Exit codes: 0 done, 1 failure or not well, 64 wrong command line, 78 wrong configuration. SIGHUP reloads, SIGTERM drains.";
+
+#[derive(Debug, Parser)]
+#[command(name = "sidegate", version, about = ABOUT, after_help = MANUAL)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Read this file instead of /etc/sidegate/sidegate.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer questions until SIGTERM (the default)
+    Run,
+    /// Read the configuration, say whether it is right, and what it means
+    Check,
+    /// Say which way a name goes, by which rule, and who said so
+    Route {
+        /// A host name
+        name: HostName,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the problem and its cure in a VPC on loopback
+    Demo {
+        /// Leave it running, with lines to try
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Wait until the running Sidegate is ready
+    Wait {
+        /// Seconds to wait at most
+        #[arg(long, default_value_t = 30)]
+        timeout: u64,
+    },
+    /// Ask the running Sidegate whether it is well, for a container's health check
+    Health,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors. Where even this cannot be printed, the code still speaks.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = cli.config.as_deref();
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => with_config(config, |config_read| run::run(config_read, config)),
+        Command::Check => with_config(config, |config| check(&config)),
+        Command::Route { name, json } => with_config(config, |config| {
+            block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
+        }),
+        Command::Demo { keep } => block_on(run_demo(keep)),
+        Command::Wait { timeout } => {
+            with_config(config, |config| block_on(wait(&config, Duration::from_secs(timeout))))
+        }
+        Command::Health => with_config(config, |config| block_on(health(&config))),
+    }
+}
+
+/// Loads the configuration; where it is wrong, says everything that is wrong with it.
+fn with_config(path: Option<&Path>, command: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match load(path) {
+        Ok(config) => command(config),
+        Err(errors) => {
+            complain(errors);
+            CONFIG.into()
+        }
+    }
+}
+
+fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+    Config::load(&Inputs::gather(path, std::env::vars_os())?)
+}
+
+/// Says what went wrong. Where standard error is closed, the exit code is all there is.
+fn complain(problem: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "sidegate: {problem}");
+}
+
+/// Prints a line; a reader that has gone away is no failure of ours.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
+    let done = Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(command));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        complain(format!("warning: {warning}"));
+    }
+    let listed = |addresses: &[std::net::SocketAddr]| match addresses {
+        [] => "off".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let region = config.region.as_ref().map_or_else(|| "from the metadata services".to_owned(), ToString::to_string);
+    say("The configuration is right.");
+    say(format!("  dns       {}", listed(&config.dns.listen)));
+    say(format!("  admin     {}", listed(config.admin.listen.as_slice())));
+    say(format!("  region    {region}"));
+    let endpoints = config.endpoints.len().max(1);
+    let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
+    say(format!("  endpoints {endpoints}"));
+    say(format!("  ids       {ids} listed, {sources} sources"));
+    ExitCode::SUCCESS
+}
+
+/// Shows the problem and its cure; whether every row came out as it should.
+async fn run_demo(keep: bool) -> anyhow::Result<bool> {
+    let out = &mut io::stdout();
+    let colour = demo::wants_colour(out);
+    let world = demo::World::start().await?;
+    let app = run::beside(&world).await?;
+    let sidegate = app.dns_addresses().first().copied().ok_or_else(|| anyhow::anyhow!("nothing listens"))?;
+    let right = demo::run(&world, sidegate, out, colour).await?;
+    if keep {
+        let directory = std::env::temp_dir().join(format!("sidegate-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let ca = directory.join("ca.pem");
+        std::fs::write(&ca, world.ca_pem())?;
+        demo::hints(&world, sidegate, &ca, out)?;
+        tokio::signal::ctrl_c().await?;
+        std::fs::remove_dir_all(&directory)?;
+    }
+    app.drain().await;
+    Ok(right)
+}
+
+async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
+    let admin = config.admin.listen.ok_or_else(|| anyhow::anyhow!("admin.listen is off: there is nothing to ask"))?;
+    let deadline = Instant::now() + patience;
+    loop {
+        let Err(reason) = admin::client::ask(admin, "/ready").await else { return Ok(true) };
+        if Instant::now() + POLL >= deadline {
+            anyhow::bail!("not ready after {} s: {reason}", patience.as_secs());
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// Ready and alive; where admin is off, alive.
+async fn health(config: &Config) -> anyhow::Result<bool> {
+    let asked = async {
+        match config.admin.listen {
+            Some(admin) => {
+                admin::client::ask(admin, "/ready").await?;
+                admin::client::ask(admin, "/live").await?;
+            }
+            None => {
+                for listener in &config.dns.listen {
+                    dns::health::ask(*listener).await?;
+                }
+            }
+        }
+        Ok::<_, String>(())
+    };
+    match tokio::time::timeout(HEALTH, asked).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(reason)) => Err(anyhow::anyhow!(reason)),
+        Err(_) => Err(anyhow::anyhow!("no answer in time")),
+    }
+}

@@ -1,0 +1,143 @@
+//! `sidegate run`: starts the whole and sees to its signals.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::complain;
+use crate::app::{App, Surroundings};
+use crate::config::{Config, Inputs};
+use crate::demo::World;
+use crate::logging::Logging;
+
+/// Threads for everything but the UDP workers: what they do is wait.
+const MAX_THREADS: usize = 4;
+
+/// Runs until SIGTERM or SIGINT. `path` is `--config`, to be read again at a reload.
+pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
+    let logging = Logging::start(&config.log);
+    raise_open_files();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let done = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(serve(config, path, &logging)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut app = App::start(config, Surroundings::of_host()).await?;
+    while let Wish::Reload = signals.next().await {
+        match reload(&mut app, path, logging).await {
+            Ok(()) => tracing::info!("reloaded"),
+            Err(error) => tracing::error!("not reloaded, everything is as before: {error:#}"),
+        }
+    }
+    tokio::select! {
+        () = app.drain() => {}
+        _ = signals.end() => tracing::warn!("told twice: ending now"),
+    }
+    Ok(())
+}
+
+/// Reads the configuration again and changes to it. A file without a key is a file in the making, not a wish.
+async fn reload(app: &mut App, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
+    let inputs = Inputs::gather(path, std::env::vars_os())?;
+    if inputs.is_blank() {
+        anyhow::bail!("the configuration file has no key: write it whole, then reload");
+    }
+    let config = Config::load(&inputs)?;
+    let log = config.log;
+    app.reload(config).await?;
+    logging.reload(&log);
+    Ok(())
+}
+
+/// What a signal asks for.
+enum Wish {
+    Reload,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.hangup.recv() => Wish::Reload,
+            _ = self.terminate.recv() => Wish::End,
+            _ = self.interrupt.recv() => Wish::End,
+        }
+    }
+
+    /// Returns at the next signal to end; a hangup while draining changes nothing.
+    async fn end(&mut self) {
+        while let Wish::Reload = self.next().await {}
+    }
+}
+
+/// Raises the soft limit of open files to the hard one: connections are bounded here, not by an old default.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // It may be forbidden; then the limit stays what it was.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// A Sidegate for the demo: the world's resolvers as upstreams, the private id listed, ports the system chooses.
+pub(super) async fn beside(world: &World) -> anyhow::Result<App> {
+    let names = world.names();
+    let toml = format!(
+        r#"
+        clients = ["127.0.0.0/8"]
+        state_dir = ""
+        [policy]
+        region = "{region}"
+        private_api_ids = ["{id}"]
+        [upstream]
+        public = ["{public}"]
+        vpc = ["{vpc}"]
+        default = "vpc"
+        [dns]
+        listen = ["127.0.0.1:0"]
+        workers = 1
+        [forward.connect]
+        listen = []
+        [admin]
+        listen = ""
+        "#,
+        region = names.region,
+        id = names.private_id,
+        public = world.public_resolver(),
+        vpc = world.vpc_resolver(),
+    );
+    let inputs = Inputs { file: Some(("demo".to_owned(), toml)), environment: Vec::new() };
+    let app = App::start(Config::load(&inputs)?, Surroundings::of_host()).await?;
+    app.is_ready().await;
+    Ok(app)
+}

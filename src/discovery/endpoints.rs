@@ -1,0 +1,152 @@
+//! Addresses of endpoints that come from DNS: looked up through the VPC resolver, again whenever their TTL ends, and kept
+//! while it does not answer.
+//!
+//! The VPC resolver knows which network interfaces of the endpoint are healthy, needs no permissions to be asked, and
+//! sees subnets come and go (PrivateLink guide, "Access an AWS service using an interface VPC endpoint").
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::merge::{Discovery, nearest_first};
+use crate::policy::{Addresses, EndpointIndex, HostName, is_globally_routable};
+
+/// The shortest time between two look-ups, whatever the TTL.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest: addresses of an endpoint change when its subnets do.
+const MAX_INTERVAL: Duration = Duration::from_secs(300);
+/// After a failure: at first, doubled each time, up to the last.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Which addresses are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// What a look-up found: addresses, none where the name has none of the family, and how long they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub addresses: Vec<IpAddr>,
+    pub ttl: Duration,
+}
+
+/// Asks the VPC resolver for the addresses of a name; the error is in words for an operator.
+pub type LookUp =
+    Arc<dyn Fn(HostName, Family) -> Pin<Box<dyn Future<Output = Result<Found, String>> + Send>> + Send + Sync>;
+
+impl Discovery {
+    /// Keeps the addresses of all endpoints fresh, for the configuration of this moment. `attempted` is dropped once each
+    /// of them has been looked up once, whatever came of it. Never returns.
+    pub async fn follow_endpoints(self: Arc<Self>, look_up: LookUp, attempted: impl Send + Sync + 'static) {
+        let attempted = Arc::new(attempted);
+        let mut tasks = JoinSet::new();
+        for (index, name, is_apex) in self.names_to_look_up() {
+            let follow = Arc::clone(&self).follow(index, name, is_apex, Arc::clone(&look_up), Arc::clone(&attempted));
+            tasks.spawn(follow);
+        }
+        drop(attempted);
+        while tasks.join_next().await.is_some() {}
+        std::future::pending::<()>().await;
+    }
+
+    async fn follow(
+        self: Arc<Self>,
+        index: EndpointIndex,
+        name: HostName,
+        is_apex: bool,
+        look_up: LookUp,
+        attempted: impl Send,
+    ) {
+        let mut attempted = Some(attempted);
+        let mut retry = FIRST_RETRY;
+        loop {
+            let wait = match look_up_once(&name, is_apex, &look_up).await {
+                Ok((addresses, ttl)) => {
+                    retry = FIRST_RETRY;
+                    self.set_found(index, addresses);
+                    ttl.clamp(MIN_INTERVAL, MAX_INTERVAL)
+                }
+                Err(problem) => {
+                    self.set_problem(index, problem);
+                    let wait = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    wait
+                }
+            };
+            attempted.take();
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Looks every endpoint up once, for commands that end.
+    pub async fn look_up_endpoints(&self, look_up: &LookUp) {
+        for (index, name, is_apex) in self.names_to_look_up() {
+            match look_up_once(&name, is_apex, look_up).await {
+                Ok((addresses, _)) => self.set_found(index, addresses),
+                Err(problem) => self.set_problem(index, problem),
+            }
+        }
+    }
+
+    fn set_found(&self, index: EndpointIndex, addresses: Addresses) {
+        let before = self.addresses(index);
+        match (&before.problem, &addresses.problem) {
+            (was, Some(problem)) if was.as_ref() != Some(problem) => tracing::warn!("{problem}"),
+            (_, None) if (&before.v4, &before.v6) != (&addresses.v4, &addresses.v6) => {
+                tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "endpoint addresses");
+            }
+            _ => {}
+        }
+        self.set_addresses(index, addresses);
+    }
+
+    /// Keeps the last answer while there is none.
+    fn set_problem(&self, index: EndpointIndex, problem: String) {
+        let mut addresses = self.addresses(index);
+        if addresses.problem.as_ref() != Some(&problem) {
+            let kept =
+                if addresses.is_empty() { "private APIs answer SERVFAIL" } else { "its last addresses are kept" };
+            tracing::warn!("endpoint addresses: {problem}; {kept}");
+            addresses.problem = Some(problem);
+            self.set_addresses(index, addresses);
+        }
+    }
+
+    fn addresses(&self, EndpointIndex(index): EndpointIndex) -> Addresses {
+        self.table().borrow().endpoints().get(index).map(|endpoint| endpoint.addresses.clone()).unwrap_or_default()
+    }
+}
+
+async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Result<(Addresses, Duration), String> {
+    let (v4, v6) = tokio::join!(look_up(*name, Family::V4), look_up(*name, Family::V6));
+    let (v4, v6) = match (v4, v6) {
+        // One family is enough; without an answer for the other it is taken to have none.
+        (Ok(v4), Err(_)) if !v4.addresses.is_empty() => (v4, Found { addresses: Vec::new(), ttl: MAX_INTERVAL }),
+        (Err(_), Ok(v6)) if !v6.addresses.is_empty() => (Found { addresses: Vec::new(), ttl: MAX_INTERVAL }, v6),
+        (Err(error), _) | (_, Err(error)) => return Err(format!("{name} cannot be looked up: {error}")),
+        (Ok(v4), Ok(v6)) => (v4, v6),
+    };
+    let ttl = [&v4, &v6].iter().filter(|found| !found.addresses.is_empty()).map(|found| found.ttl).min();
+    let found: Vec<IpAddr> = v4.addresses.into_iter().chain(v6.addresses).collect();
+    let Some(ttl) = ttl else {
+        let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
+        return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
+    };
+    if is_apex && found.iter().any(|address| is_globally_routable(*address)) {
+        let problem = format!(
+            "{name} resolves to public addresses: private DNS is off for this VPC's execute-api endpoint, or there is none; \
+             set endpoint.dns_name or endpoint.addresses"
+        );
+        return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
+    }
+    Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..nearest_first(found.into_iter()) }, ttl))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! When addresses are looked up, and what is kept when they cannot be. Time is paused.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::discovery::config::{AddressSource, Config, EndpointConfig, HealthCheck};
+use crate::policy::Upstream;
+
+type Answer = Result<Found, String>;
+
+fn discovery(addresses: AddressSource) -> Arc<Discovery> {
+    let endpoint = EndpointConfig {
+        region: None,
+        vpce_id: None,
+        addresses,
+        private_api_ids: Vec::new(),
+        health: HealthCheck::Off,
+        port: 443,
+    };
+    let config = Config {
+        region: "us-east-1".parse().unwrap(),
+        dns_suffix: None,
+        endpoints: vec![endpoint],
+        private_api_ids: Vec::new(),
+        always_public_ids: Vec::new(),
+        always_public_names: Vec::new(),
+        private_names: Vec::new(),
+        forward_zones: Vec::new(),
+        default_upstream: Upstream::Public,
+        sources: Vec::new(),
+    };
+    Arc::new(Discovery::new(config).unwrap())
+}
+
+fn found(addresses: &[&str], ttl: u64) -> Answer {
+    let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    Ok(Found { addresses, ttl: Duration::from_secs(ttl) })
+}
+
+fn silent() -> Answer {
+    Err("no answer in time".to_owned())
+}
+
+/// Answers A questions from a script, the last for ever, and AAAA with nothing; tells when each was asked.
+fn scripted(answers: Vec<Answer>) -> (LookUp, mpsc::UnboundedReceiver<(HostName, tokio::time::Instant)>) {
+    let (tell, asked) = mpsc::unbounded_channel();
+    let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+    let look_up: LookUp = Arc::new(move |name, family| {
+        let answer = match family {
+            Family::V6 => found(&[], 0),
+            Family::V4 => {
+                let _ = tell.send((name, tokio::time::Instant::now()));
+                let mut answers = answers.lock().unwrap();
+                if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
+            }
+        };
+        Box::pin(async move { answer })
+    });
+    (look_up, asked)
+}
+
+/// The seconds between the first `count` look-ups.
+async fn pauses(answers: Vec<Answer>, count: usize) -> (Vec<u64>, Addresses) {
+    let discovery = discovery(AddressSource::Apex);
+    let (look_up, mut asked) = scripted(answers);
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, ()));
+    let mut times = Vec::new();
+    for _ in 0..=count {
+        times.push(asked.recv().await.unwrap().1);
+    }
+    following.abort();
+    let pauses = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    (pauses, discovery.addresses(EndpointIndex(0)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_looked_up_again_when_their_ttl_ends_but_not_too_often() {
+    let answers = vec![found(&["10.0.0.1"], 60), found(&["10.0.0.1"], 0), found(&["10.0.0.2"], 86_400)];
+    let (pauses, addresses) = pauses(answers, 3).await;
+    assert_eq!(pauses, [60, 5, 300]);
+    assert_eq!(addresses.v4[0].to_string(), "10.0.0.2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_is_kept_while_the_resolver_fails_and_it_is_asked_ever_less() {
+    let (pauses, addresses) = pauses(vec![found(&["10.0.0.1"], 60), silent()], 7).await;
+    assert_eq!(pauses, [60, 1, 2, 4, 8, 16, 30]);
+    assert_eq!(addresses.v4[0].to_string(), "10.0.0.1");
+    assert!(addresses.problem.unwrap().contains("no answer in time"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_attempt_is_enough_to_go_on_whatever_comes_of_it() {
+    for answer in [found(&["10.0.0.1"], 60), silent()] {
+        let (attempted, done) = tokio::sync::oneshot::channel::<()>();
+        let (look_up, _asked) = scripted(vec![answer]);
+        let following = tokio::spawn(discovery(AddressSource::Apex).follow_endpoints(look_up, attempted));
+        assert!(done.await.is_err(), "dropped, not sent");
+        following.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn static_addresses_are_never_looked_up() {
+    let (attempted, done) = tokio::sync::oneshot::channel::<()>();
+    let (look_up, mut asked) = scripted(vec![silent()]);
+    let discovery = discovery(AddressSource::Static(vec!["10.0.0.1".parse().unwrap()]));
+    let following = tokio::spawn(discovery.follow_endpoints(look_up, attempted));
+    assert!(done.await.is_err());
+    assert!(asked.try_recv().is_err());
+    following.abort();
+}
+
+#[tokio::test]
+async fn the_apex_is_asked_for_or_the_name_given() {
+    let vpce: HostName = "vpce-0123456789abcdef0-x.execute-api.us-east-1.vpce.amazonaws.com".parse().unwrap();
+    for (source, expected) in [
+        (AddressSource::Apex, "execute-api.us-east-1.amazonaws.com".parse().unwrap()),
+        (AddressSource::Name(vpce), vpce),
+    ] {
+        let (look_up, mut asked) = scripted(vec![found(&["10.0.0.1"], 60)]);
+        discovery(source).look_up_endpoints(&look_up).await;
+        assert_eq!(asked.recv().await.unwrap().0, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_public_apex_is_no_endpoint_but_a_name_the_operator_gave_is_believed() {
+    for (source, usable) in
+        [(AddressSource::Apex, false), (AddressSource::Name("gate.example.com".parse().unwrap()), true)]
+    {
+        let (look_up, _asked) = scripted(vec![found(&["52.94.0.1"], 60)]);
+        let discovery = discovery(source);
+        discovery.look_up_endpoints(&look_up).await;
+        let addresses = discovery.addresses(EndpointIndex(0));
+        assert_eq!((addresses.is_empty(), addresses.problem.is_none()), (!usable, usable));
+    }
+}

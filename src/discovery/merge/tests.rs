@@ -1,0 +1,154 @@
+//! What each change does to the table, and to its generation.
+
+use std::time::Duration;
+
+use super::*;
+use crate::discovery::config::HealthCheck;
+use crate::policy::{Route, Upstream, route};
+
+const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
+
+fn name(text: &str) -> HostName {
+    text.parse().unwrap()
+}
+
+fn endpoint(addresses: AddressSource) -> EndpointConfig {
+    EndpointConfig {
+        region: None,
+        vpce_id: Some("vpce-0123456789abcdef0".parse().unwrap()),
+        addresses,
+        private_api_ids: Vec::new(),
+        health: HealthCheck::Off,
+        port: 443,
+    }
+}
+
+fn config() -> Config {
+    Config {
+        region: "us-east-1".parse().unwrap(),
+        dns_suffix: None,
+        endpoints: vec![endpoint(AddressSource::Apex)],
+        private_api_ids: Vec::new(),
+        always_public_ids: Vec::new(),
+        always_public_names: Vec::new(),
+        private_names: Vec::new(),
+        forward_zones: Vec::new(),
+        default_upstream: Upstream::Public,
+        sources: Vec::new(),
+    }
+}
+
+fn is_private(discovery: &Discovery, host: &str) -> bool {
+    let table = Arc::clone(&discovery.table().borrow());
+    matches!(route(&table, &name(host)).route, Route::Endpoint(_))
+}
+
+fn generation(discovery: &Discovery) -> u64 {
+    discovery.table().borrow().generation
+}
+
+fn found(addresses: &[&str], ttl: u64) -> Addresses {
+    let addresses = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
+    Addresses { fresh_until: Some(Instant::now() + Duration::from_secs(ttl)), ..nearest_first(addresses) }
+}
+
+#[test]
+fn ids_are_learned_only_where_nothing_else_is_known() {
+    let learns = |change: fn(&mut Config)| {
+        let mut config = config();
+        change(&mut config);
+        config.learns()
+    };
+    assert!(learns(|_| {}));
+    assert!(!learns(|config| config.private_api_ids = vec!["a1".parse().unwrap()]));
+    assert!(!learns(|config| config.endpoints[0].private_api_ids = vec!["a1".parse().unwrap()]));
+    let source = |kind| crate::discovery::SourceConfig { kind, interval: Duration::from_secs(60), required: false };
+    assert!(source(SourceKind::Learned).label() == "learned");
+    let mut explicit = config();
+    explicit.private_api_ids = vec!["a1".parse().unwrap()];
+    explicit.sources = vec![source(SourceKind::Learned)];
+    assert!(explicit.learns());
+    explicit.sources = vec![source(SourceKind::File { path: "/ids".into() })];
+    assert!(!explicit.learns());
+}
+
+#[test]
+fn a_learned_name_goes_to_the_endpoint_until_public_dns_knows_it() {
+    let discovery = Discovery::new(config()).unwrap();
+    let host = format!("a1.{ZONE}");
+    let before = generation(&discovery);
+    discovery.learn(&name(&host));
+    assert!(is_private(&discovery, &host));
+    assert_eq!(generation(&discovery), before + 1);
+    discovery.learn(&name(&host));
+    assert_eq!(generation(&discovery), before + 1, "no news changes nothing");
+    discovery.unlearn(&name(&host));
+    assert!(!is_private(&discovery, &host));
+}
+
+#[tokio::test]
+async fn a_learned_name_is_forgotten_when_its_time_is_over() {
+    let discovery = Arc::new(Discovery::new(config()).unwrap());
+    let host = format!("a1.{ZONE}");
+    discovery.state().learned.add(name(&host), Instant::now() - Duration::from_secs(61));
+    discovery.publish(|table| table.learned = Arc::new([name(&host)].into()));
+    let mut table = discovery.table();
+    table.borrow_and_update();
+    let expiring = tokio::spawn({
+        let discovery = Arc::clone(&discovery);
+        async move { discovery.expire_learned().await }
+    });
+    tokio::time::timeout(Duration::from_secs(10), table.changed()).await.unwrap().unwrap();
+    assert!(!is_private(&discovery, &host));
+    expiring.abort();
+}
+
+#[test]
+fn a_ttl_that_starts_anew_is_no_change_but_another_address_is() {
+    let discovery = Discovery::new(config()).unwrap();
+    let index = EndpointIndex(0);
+    discovery.set_addresses(index, found(&["10.0.0.1", "10.0.0.2"], 60));
+    let before = generation(&discovery);
+    let fresh = found(&["10.0.0.1", "10.0.0.2"], 90);
+    discovery.set_addresses(index, fresh.clone());
+    assert_eq!(generation(&discovery), before);
+    assert_eq!(discovery.table().borrow().endpoints()[0].addresses, fresh);
+    discovery.set_addresses(index, found(&["10.0.0.1"], 60));
+    assert_eq!(generation(&discovery), before + 1);
+}
+
+#[test]
+fn addresses_in_a_network_of_this_host_come_first() {
+    let sorted =
+        nearest_first(["198.51.100.1", "127.0.0.9", "198.51.100.2", "::1"].map(|t| t.parse().unwrap()).into_iter());
+    assert_eq!(sorted.v4[0].to_string(), "127.0.0.9");
+    assert_eq!((sorted.near_v4, sorted.v4.len(), sorted.near_v6), (1, 3, 1));
+}
+
+#[test]
+fn a_reload_keeps_addresses_of_endpoints_that_stay_and_forgets_what_was_learned() {
+    let discovery = Discovery::new(config()).unwrap();
+    discovery.set_addresses(EndpointIndex(0), found(&["10.0.0.1"], 60));
+    discovery.learn(&name(&format!("a1.{ZONE}")));
+    let before = generation(&discovery);
+    let mut next = config();
+    next.endpoints.insert(0, endpoint(AddressSource::Static(vec!["10.9.9.9".parse().unwrap()])));
+    discovery.reload(next).unwrap();
+    let table = Arc::clone(&discovery.table().borrow());
+    assert_eq!(table.endpoints()[0].addresses.v4[0].to_string(), "10.9.9.9");
+    assert_eq!(table.endpoints()[1].addresses.v4[0].to_string(), "10.0.0.1");
+    assert!(table.learned.is_empty());
+    assert!(generation(&discovery) > before);
+}
+
+#[test]
+fn an_id_of_one_endpoint_counts_in_its_region_only() {
+    let mut config = config();
+    config.endpoints[0].private_api_ids = vec!["bound1".parse().unwrap()];
+    let other =
+        EndpointConfig { region: Some("eu-west-1".parse().unwrap()), vpce_id: None, ..endpoint(AddressSource::Apex) };
+    config.endpoints.push(other);
+    let discovery = Discovery::new(config).unwrap();
+    assert!(is_private(&discovery, &format!("bound1.{ZONE}")));
+    assert!(!is_private(&discovery, "bound1.execute-api.eu-west-1.amazonaws.com"));
+}

@@ -1,0 +1,287 @@
+//! The commands as a person or a container runtime meets them: what they print, and how they exit.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A configuration file in a directory of its own.
+struct Lab {
+    _directory: TempDir,
+    file: PathBuf,
+}
+
+impl Lab {
+    fn new(toml: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sidegate.toml");
+        std::fs::write(&file, toml).unwrap();
+        Self { _directory: directory, file }
+    }
+
+    /// The command with this file and nothing of the environment.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = bare();
+        command.args(arguments).arg("--config").arg(&self.file);
+        command
+    }
+}
+
+fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidegate"));
+    command.env_clear();
+    command
+}
+
+fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A port of loopback that was free a moment ago.
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Static ids and endpoint; upstreams that nobody serves.
+fn listening(dns: u16, admin: &str) -> String {
+    format!(
+        r#"
+[policy]
+region = "us-east-1"
+private_api_ids = ["a1b2c3d4e5"]
+always_public = ["public1"]
+[[endpoint]]
+vpce_id = "vpce-0123456789abcdef0"
+addresses = ["10.0.1.10", "10.0.2.10"]
+health = "off"
+[upstream]
+public = ["udp://127.0.0.1:9"]
+vpc = ["udp://127.0.0.1:9"]
+[[upstream.zone]]
+name = "corp.internal"
+servers = ["tcp://127.0.0.1:9"]
+[dns]
+listen = ["127.0.0.1:{dns}"]
+workers = 1
+[forward.connect]
+listen = []
+[admin]
+listen = "{admin}"
+"#
+    )
+}
+
+/// A running `sidegate run`, killed when dropped.
+struct Running {
+    child: Child,
+    dns: SocketAddr,
+}
+
+impl Running {
+    fn start(lab: &Lab) -> Self {
+        let mut child = lab.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("dns listens")).unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = line.split("address=").nth(1).unwrap().trim().parse().unwrap();
+        Self { child, dns: address }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn answers_for(&self, name: &str) -> u16 {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut query = vec![1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            query.push(label.len() as u8);
+            query.extend(label.as_bytes());
+        }
+        query.extend([0, 0, 1, 0, 1]);
+        socket.send_to(&query, self.dns).unwrap();
+        let mut reply = [0; 512];
+        let length = socket.recv(&mut reply).unwrap();
+        assert!(length > 12 && reply[..2] == [1, 2]);
+        u16::from_be_bytes([reply[6], reply[7]])
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_help_exits_0() {
+    for arguments in [&["nonsense"][..], &["route"], &["--nonsense"], &["route", "a..b"]] {
+        let mut command = bare();
+        command.args(arguments);
+        assert_eq!(run(command).0, Some(64), "{arguments:?}");
+    }
+    for arguments in ["--help", "--version"] {
+        let mut command = bare();
+        command.arg(arguments);
+        assert_eq!(run(command).0, Some(0));
+    }
+}
+
+#[test]
+fn check_says_what_a_right_configuration_means() {
+    let (code, out, err) = run(Lab::new(&listening(5300, "")).command(&["check"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    insta::assert_snapshot!(out, @r"
+    The configuration is right.
+      dns       127.0.0.1:5300
+      admin     off
+      region    us-east-1
+      endpoints 1
+      ids       1 listed, 0 sources
+    ");
+}
+
+#[test]
+fn a_wrong_configuration_exits_78_from_every_command_that_reads_it() {
+    let lab = Lab::new("[dns]\nlisten = 53\nlisen = []\n");
+    for command in ["run", "check", "wait", "health"] {
+        let (code, _, err) = run(lab.command(&[command]));
+        assert_eq!(code, Some(78), "{command}");
+        assert!(err.contains("sidegate.toml:2:10") && err.contains("sidegate.toml:3:1"), "{err}");
+        assert!(err.ends_with("2 errors in the configuration\n"), "{err}");
+    }
+}
+
+#[test]
+fn route_prints_decision_rule_origin_and_where_the_name_leads() {
+    let lab = Lab::new(&listening(5300, ""));
+    let route = |name: &str| {
+        let (code, out, err) = run(lab.command(&["route", name]));
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        out
+    };
+    insta::assert_snapshot!(route("A1B2C3D4E5.execute-api.us-east-1.amazonaws.com."), @r"
+    name       a1b2c3d4e5.execute-api.us-east-1.amazonaws.com
+    decision   endpoint
+    rule       2, an API id known to be private
+    origin     policy.private_api_ids
+    to         vpce-0123456789abcdef0
+    addresses  10.0.1.10, 10.0.2.10
+    ");
+    insta::assert_snapshot!(route("public1.execute-api.us-east-1.amazonaws.com"), @r"
+    name       public1.execute-api.us-east-1.amazonaws.com
+    decision   public
+    rule       0, listed by name in the configuration
+    origin     policy.always_public
+    to         upstream public
+    servers    udp://127.0.0.1:9
+    ");
+    insta::assert_snapshot!(route("x.a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"), @r"
+    name       x.a1b2c3d4e5.execute-api.us-east-1.amazonaws.com
+    decision   does not exist
+    rule       4, below a private name
+    origin     policy.private_api_ids
+    ");
+    insta::assert_snapshot!(route("db.corp.internal"), @r"
+    name       db.corp.internal
+    decision   zone
+    rule       6, under a zone with servers of its own
+    to         upstream zone corp.internal
+    servers    tcp://127.0.0.1:9
+    ");
+    insta::assert_snapshot!(route("a1.execute-api.eu-west-1.amazonaws.com"), @r"
+    name       a1.execute-api.eu-west-1.amazonaws.com
+    decision   public
+    rule       7, everything else
+    to         upstream public
+    servers    udp://127.0.0.1:9
+    note       an API of a region without an [[endpoint]]
+    ");
+}
+
+#[test]
+fn route_prints_the_same_as_json() {
+    let lab = Lab::new(&listening(5300, ""));
+    let name = "any1-vpce-0123456789abcdef0.execute-api.us-east-1.amazonaws.com";
+    let (code, out, _) = run(lab.command(&["route", "--json", name]));
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!((&value["decision"], &value["rule"]), (&"endpoint".into(), &3.into()));
+    assert_eq!(value["addresses"], serde_json::json!(["10.0.1.10", "10.0.2.10"]));
+}
+
+#[test]
+fn health_and_wait_fail_fast_while_nothing_runs() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    for toml in [listening(free_port(), &admin), listening(free_port(), "")] {
+        let started = Instant::now();
+        assert_eq!(run(Lab::new(&toml).command(&["health"])).0, Some(1));
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+    let lab = Lab::new(&listening(free_port(), &admin));
+    let (code, _, err) = run(lab.command(&["wait", "--timeout", "0"]));
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("sidegate: not ready after 0 s"), "{err}");
+}
+
+#[test]
+fn a_running_sidegate_is_waited_for_found_well_reloaded_and_drained() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let lab = Lab::new(&listening(0, &admin));
+    let mut running = Running::start(&lab);
+    assert_eq!(run(lab.command(&["wait"])).0, Some(0));
+    assert_eq!(run(lab.command(&["health"])).0, Some(0));
+    let (private, later) =
+        ("a1b2c3d4e5.execute-api.us-east-1.amazonaws.com", "later1.execute-api.us-east-1.amazonaws.com");
+    assert_eq!((running.answers_for(private), running.answers_for(later)), (2, 0));
+
+    let changed = listening(0, &admin).replace("\"a1b2c3d4e5\"", "\"a1b2c3d4e5\", \"later1\"");
+    std::fs::write(&lab.file, changed).unwrap();
+    running.signal(Signal::HUP);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while running.answers_for(later) == 0 {
+        assert!(Instant::now() < deadline, "the reload did not arrive");
+    }
+    for refused in ["", "# nothing but a comment\n", "[policy]\nregion = \"mars-north-1\"\n"] {
+        std::fs::write(&lab.file, refused).unwrap();
+        running.signal(Signal::HUP);
+        assert_eq!((running.answers_for(private), running.answers_for(later)), (2, 2));
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.exit_code(), Some(0));
+}
+
+#[test]
+fn a_second_sidegate_on_the_same_port_exits_1_and_names_address_and_key() {
+    let mut running = Running::start(&Lab::new(&listening(0, "")));
+    let second = Lab::new(&listening(running.dns.port(), ""));
+    let (code, _, err) = run(second.command(&["run"]));
+    assert_eq!(code, Some(1));
+    let expected = format!("dns.listen: cannot bind {}: another process has this address", running.dns);
+    assert!(err.contains(&expected), "{err}");
+    running.signal(Signal::INT);
+    assert_eq!(running.exit_code(), Some(0));
+}
+
+#[test]
+fn the_demo_comes_out_as_it_should() {
+    let mut command = bare();
+    command.arg("demo");
+    let (code, out, err) = run(command);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(out.matches("endpoint -> 403 Forbidden").count(), 2, "two calls fail without Sidegate: {out}");
+    assert_eq!(out.matches("200 OK").count(), 4, "and none with it: {out}");
+}
