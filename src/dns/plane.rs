@@ -1,7 +1,7 @@
 //! The DNS plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,9 +179,15 @@ fn refuse_loops(config: &Config, listeners: &[SocketAddr]) -> Result<(), PlaneEr
     let upstreams = &config.upstreams;
     let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
     let is_us = |address: SocketAddr, listener: &SocketAddr| {
-        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
-        let here = address.ip().is_loopback() || address.ip().is_unspecified() || own.contains(&address.ip());
-        address.port() == listener.port() && (address.ip() == listener.ip() || everywhere && here)
+        // Who connects to no address in particular reaches this host's loopback.
+        let ip = match address.ip().to_canonical() {
+            IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
+        let here = ip.is_loopback() || own.contains(&ip);
+        address.port() == listener.port() && (ip == listener.ip() || everywhere && here)
     };
     for server in upstreams.public.iter().chain(&upstreams.vpc).chain(upstreams.zones.iter().flatten()) {
         let Some(address) = server.address() else { continue };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::ResponseCode;
 
 use crate::gate::{Gate, config, loopback, public, table};
-use crate::upstream::{Action, Upstream};
+use crate::upstream::{Action, Closed, Upstream};
 use crate::wire::{A, Answer, Ask, a, asked_name, code, data, extended_errors, read};
 use sidegate::dns::Upstreams;
 use sidegate::dns::upstream::Server;
@@ -44,8 +44,9 @@ async fn a_server_that_refuses_is_passed_over_at_once_and_asked_last_from_then_o
 #[tokio::test]
 async fn a_server_that_is_not_there_is_passed_over() {
     let good = sound().await;
-    let closed = Upstream::closed().await;
-    for servers in [vec![Server::udp(closed)], vec![format!("tcp://{closed}").parse().unwrap()]] {
+    let closed = Closed::reserve().await;
+    let over_tcp = format!("tcp://{}", closed.address).parse().unwrap();
+    for servers in [vec![Server::udp(closed.address)], vec![over_tcp]] {
         let public = servers.into_iter().chain([Server::udp(good.address)]).collect();
         let upstreams = Upstreams { public, ..Upstreams::default() };
         let gate = Gate::with(config(&[loopback()], upstreams), table(Group::Public));
@@ -144,7 +145,8 @@ async fn where_all_servers_fail_the_client_learns_why_in_time() {
     let errors = failure(&Gate::start(&[refusing.address])).await;
     assert_eq!(errors, [(22, "public upstream: answered REFUSED".to_owned())]);
 
-    let errors = failure(&Gate::start(&[Upstream::closed().await])).await;
+    let closed = Closed::reserve().await;
+    let errors = failure(&Gate::start(&[closed.address])).await;
     assert_eq!(errors[0].0, 23, "{errors:?}");
 
     let errors = failure(&Gate::start(&[])).await;

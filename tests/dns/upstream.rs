@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -67,11 +67,6 @@ impl Upstream {
         Self::start(|_| Vec::new()).await
     }
 
-    /// An address at which nobody listens.
-    pub async fn closed() -> SocketAddr {
-        Self::silent().await.address
-    }
-
     /// Every query so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.log.lock().unwrap().clone()
@@ -85,6 +80,28 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// An address at which nobody listens, and that nobody else can have meanwhile.
+pub struct Closed {
+    pub address: SocketAddr,
+    _tcp: TcpSocket,
+    _udp: UdpSocket,
+}
+
+impl Closed {
+    pub async fn reserve() -> Self {
+        loop {
+            // A TCP socket that does not listen and a UDP socket that is another's refuse whoever comes.
+            let tcp = TcpSocket::new_v4().unwrap();
+            tcp.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            let address = tcp.local_addr().unwrap();
+            if let Ok(udp) = UdpSocket::bind(address).await {
+                udp.connect("127.0.0.1:1").await.unwrap();
+                return Self { address, _tcp: tcp, _udp: udp };
+            }
+        }
     }
 }
 
