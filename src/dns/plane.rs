@@ -146,12 +146,7 @@ impl Plane {
         self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
         self.bound.extend(bound);
         self.serve()?;
-        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners).into_iter().partition(|listener| {
-            let was = self.config.listen.iter().find(|asked| is_served_by(asked, listener.address()));
-            was.is_none_or(|asked| config.listen.contains(asked))
-        });
-        self.listeners = kept;
-        drop(gone);
+        self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
         self.config = config;
         Ok(())
     }
@@ -162,11 +157,6 @@ impl Plane {
         self.tracker.close();
         timeout(grace, self.tracker.wait()).await.is_ok()
     }
-}
-
-/// Whether a listener serves what was asked for: the same address, whatever port the system chose for port 0.
-fn is_served_by(asked: &SocketAddr, actual: SocketAddr) -> bool {
-    asked.ip() == actual.ip() && (asked.port() == actual.port() || asked.port() == 0)
 }
 
 fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
