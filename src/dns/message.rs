@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 use super::wire::{CLASS_IN, HEADER, Malformed, Reader, flag, option, rcode, rtype, u16_at};
 
+/// CNAMEs followed in one answer: recursive resolvers give up after fewer, and it bounds the work a hostile one can cause.
+const MAX_CHAIN: usize = 32;
+
 /// One resource record, its names uncompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -191,11 +194,12 @@ impl Message {
         })
     }
 
-    /// Where the answer leads from `name`: the name itself, then each CNAME's target in turn. A loop ends it.
+    /// Where the answer leads from `name`: the name itself, then each CNAME's target in turn. A loop ends it, and so does
+    /// a length that no resolver follows.
     pub fn chain<'m>(&'m self, name: &'m [u8]) -> Vec<&'m [u8]> {
         let mut chain = vec![name];
         while let Some(target) = self.target_of(chain[chain.len() - 1]) {
-            if chain.len() > self.answer.len() || chain.iter().any(|seen| seen.eq_ignore_ascii_case(target)) {
+            if chain.len() > MAX_CHAIN || chain.iter().any(|seen| seen.eq_ignore_ascii_case(target)) {
                 break;
             }
             chain.push(target);
