@@ -36,18 +36,23 @@ pub struct Answer {
 
 impl Answer {
     /// Encodes a message as the answer to `name` and `qtype`. `negative_cap` bounds in seconds how long a negative
-    /// answer is kept.
+    /// answer is kept, here and, by the TTL of its SOA record, at clients (RFC 2308 section 5).
     ///
     /// Records that would take it beyond 65,535 octets are left out and the reply is marked as truncated; no server can
     /// have sent that many over the wire.
     pub fn encode(name: &[u8], qtype: u16, message: &Message, negative_cap: u32) -> Self {
         let mut encoder = Encoder::new(name, qtype);
+        let lifetime = lifetime(qtype, message, negative_cap);
+        let negative = is_negative(qtype, message);
         let mut counts = [0u16; 3];
         let mut complete = true;
-        for (section, count) in [&message.answer, &message.authority, &message.additional].into_iter().zip(&mut counts)
-        {
+        let sections = [&message.answer, &message.authority, &message.additional];
+        for (position, (section, count)) in sections.into_iter().zip(&mut counts).enumerate() {
             for record in section {
-                complete &= encoder.record(record);
+                let bounded = negative && position == 1 && record.rtype == rtype::SOA;
+                let ttl = if bounded { record.ttl.min(lifetime) } else { record.ttl };
+                // What is not counted must not be written either, so the first that does not fit ends it.
+                complete = complete && encoder.record(record, ttl);
                 *count += u16::from(complete);
             }
         }
@@ -64,7 +69,7 @@ impl Answer {
             options: message.options.as_slice().into(),
             rcode: message.rcode,
             authentic: message.authentic,
-            lifetime: lifetime(qtype, message, negative_cap),
+            lifetime,
         }
     }
 
@@ -156,15 +161,21 @@ impl Answer {
 /// negative answer without an SOA is not kept.
 fn lifetime(qtype: u16, message: &Message, negative_cap: u32) -> u32 {
     let least = message.answer.iter().map(|record| record.ttl).min();
-    let answered = message.rcode == rcode::NOERROR
-        && message.answer.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY);
     match message.rcode {
-        _ if answered => least.unwrap_or(0).min(MAX_POSITIVE),
-        rcode::NOERROR | rcode::NXDOMAIN => {
+        rcode::NOERROR | rcode::NXDOMAIN if is_negative(qtype, message) => {
             let negative = message.authority.iter().find_map(Record::negative_ttl).unwrap_or(0);
             negative.min(least.unwrap_or(u32::MAX)).min(MAX_NEGATIVE).min(negative_cap)
         }
+        rcode::NOERROR => least.unwrap_or(0).min(MAX_POSITIVE),
         _ => 0,
+    }
+}
+
+/// Whether it says that there is no such name, or no record of this type.
+fn is_negative(qtype: u16, message: &Message) -> bool {
+    match message.rcode {
+        rcode::NOERROR => !message.answer.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY),
+        code => code == rcode::NXDOMAIN,
     }
 }
 
@@ -181,19 +192,22 @@ impl Encoder {
         let mut encoder = Self { out: vec![0; HEADER], ttls: Vec::new(), suffixes: Vec::new() };
         put_u16(&mut encoder.out, 4, 1);
         encoder.name(name);
+        // The question is overwritten in the client's case: only a name that is the question may point into it, not
+        // every other one that ends as it does.
+        encoder.suffixes.truncate(1);
         encoder.out.extend(qtype.to_be_bytes());
         encoder.out.extend(CLASS_IN.to_be_bytes());
         encoder
     }
 
     /// Appends a record, unless the message would grow beyond what a message may be.
-    fn record(&mut self, record: &Record) -> bool {
+    fn record(&mut self, record: &Record, ttl: u32) -> bool {
         let start = self.out.len();
         self.name(&record.owner);
         self.out.extend(record.rtype.to_be_bytes());
         self.out.extend(record.class.to_be_bytes());
         let ttl_at = self.out.len();
-        self.out.extend(record.ttl.to_be_bytes());
+        self.out.extend(ttl.to_be_bytes());
         self.out.extend([0, 0]);
         let data_at = self.out.len();
         self.data(record);
@@ -245,7 +259,8 @@ impl Encoder {
                 return end;
             }
             if !pointed {
-                if let Some(&target) = self.suffixes.iter().find(|&&target| self.is_at(target.into(), rest)) {
+                let reachable = if self.out.len() < POINTER_REACH { &*self.suffixes } else { &[] };
+                if let Some(&target) = reachable.iter().find(|&&target| self.is_at(target.into(), rest)) {
                     self.out.extend((0xc000 | target).to_be_bytes());
                     pointed = true;
                 } else {

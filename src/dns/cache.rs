@@ -31,6 +31,17 @@ pub struct Cache {
     shard_bytes: usize,
 }
 
+/// Under which tables an answer holds good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Under every one: nothing but the name that was asked for leads to it.
+    Always,
+    /// It passes through names that rules 0 to 5 decide: only under the table of this generation.
+    Only(u64),
+    /// It passes through other names: under the table of this generation, and later ones if looked at again.
+    Checked(u64),
+}
+
 /// An answer found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
@@ -57,8 +68,7 @@ struct Entry {
     key: Box<[u8]>,
     answer: Arc<Answer>,
     stored: Instant,
-    /// The routing it was computed under, if it depends on any.
-    generation: Option<u64>,
+    validity: Validity,
     hits: u32,
     used: bool,
     refreshing: bool,
@@ -76,7 +86,10 @@ impl Entry {
     }
 
     fn is_of(&self, generation: u64) -> bool {
-        self.generation.is_none_or(|own| own == generation)
+        match self.validity {
+            Validity::Always => true,
+            Validity::Only(own) | Validity::Checked(own) => own == generation,
+        }
     }
 
     fn may_serve_stale(&self, now: Instant, generation: u64) -> bool {
@@ -130,13 +143,22 @@ impl Cache {
         entry.may_serve_stale(now, generation).then(|| Arc::clone(&entry.answer))
     }
 
-    /// Keeps an answer for its lifetime. One that depends on routing names the generation it was computed under.
-    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, generation: Option<u64>) {
+    /// Lets an answer hold good under a new table, if it may and `holds` says that it does.
+    pub fn renew(&self, key: &CacheKey, generation: u64, holds: impl FnOnce(&Answer) -> bool) {
+        let mut shard = self.shard(key);
+        let Some(entry) = shard.entry(key) else { return };
+        if matches!(entry.validity, Validity::Checked(own) if own != generation) && holds(&entry.answer) {
+            entry.validity = Validity::Checked(generation);
+        }
+    }
+
+    /// Keeps an answer for its lifetime.
+    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, validity: Validity) {
         let entry = Entry {
             key: key.as_bytes().into(),
             answer,
             stored: now,
-            generation,
+            validity,
             hits: 0,
             used: false,
             refreshing: false,
@@ -166,7 +188,7 @@ impl Cache {
                 return;
             }
         }
-        self.insert(key, failure, now, Some(generation));
+        self.insert(key, failure, now, Validity::Only(generation));
     }
 
     /// Entries and bytes held.
@@ -249,27 +271,41 @@ mod tests {
     #[test]
     fn an_answer_is_served_for_its_lifetime_and_not_longer() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, None);
+        cache.insert(&key("a"), answer(30), start, Validity::Always);
         assert_eq!(cache.get(&key("a"), start + secs(29), 0).map(|hit| hit.age), Some(29));
         assert_eq!(cache.get(&key("a"), start + secs(30), 0), None);
         assert_eq!(cache.get(&key("b"), start, 0), None);
-        cache.insert(&key("a"), answer(0), start, None);
+        cache.insert(&key("a"), answer(0), start, Validity::Always);
         assert_eq!(cache.get(&key("a"), start, 0), None, "TTL 0 is for one use");
     }
 
     #[test]
     fn what_was_computed_under_another_routing_is_gone_at_once_even_as_stale() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Some(7));
+        cache.insert(&key("a"), answer(30), start, Validity::Only(7));
         assert!(cache.get(&key("a"), start, 7).is_some());
         assert_eq!(cache.get(&key("a"), start, 8), None);
         assert_eq!(cache.get_stale(&key("a"), start, 8), None);
     }
 
     #[test]
+    fn what_no_rule_decided_is_looked_at_again_under_another_routing_and_what_one_did_is_not() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(30), start, Validity::Checked(7));
+        assert_eq!(cache.get(&key("a"), start, 8), None);
+        cache.renew(&key("a"), 8, |_| false);
+        assert_eq!(cache.get(&key("a"), start, 8), None);
+        cache.renew(&key("a"), 8, |_| true);
+        assert!(cache.get(&key("a"), start, 8).is_some());
+        cache.insert(&key("a"), answer(30), start, Validity::Only(7));
+        cache.renew(&key("a"), 8, |_| true);
+        assert_eq!(cache.get(&key("a"), start, 8), None);
+    }
+
+    #[test]
     fn stale_answers_serve_while_upstreams_fail_but_never_beyond_a_day_from_insertion() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, None);
+        cache.insert(&key("a"), answer(30), start, Validity::Always);
         let late = start + secs(60);
         assert!(cache.get_stale(&key("a"), late, 0).is_some());
         cache.insert_failure(&key("a"), failure(), late, 0);
@@ -289,7 +325,7 @@ mod tests {
         assert!(cache.get(&key("a"), start + secs(4), 0).unwrap().answer.is_failure());
         assert_eq!(cache.get(&key("a"), start + secs(5), 0), None);
         assert_eq!(cache.get_stale(&key("a"), start, 0), None, "a failure is never served stale");
-        cache.insert(&key("b"), answer(30), start, None);
+        cache.insert(&key("b"), answer(30), start, Validity::Always);
         cache.insert_failure(&key("b"), failure(), start + secs(1), 0);
         assert!(!cache.get(&key("b"), start + secs(1), 0).unwrap().answer.is_failure());
     }
@@ -297,7 +333,7 @@ mod tests {
     #[test]
     fn a_popular_answer_asks_once_to_be_refreshed_before_it_runs_out() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(100), start, None);
+        cache.insert(&key("a"), answer(100), start, Validity::Always);
         let refreshes = |at: u64| cache.get(&key("a"), start + secs(at), 0).unwrap().refresh;
         assert_eq!([1, 2, 50, 90, 91, 92].map(refreshes), [false, false, false, false, true, false]);
     }
@@ -305,9 +341,9 @@ mod tests {
     #[test]
     fn the_bound_in_bytes_holds_and_what_is_used_stays() {
         let (cache, start) = (Cache::new(256 * 1024), Instant::now());
-        cache.insert(&key("popular"), answer(3600), start, None);
+        cache.insert(&key("popular"), answer(3600), start, Validity::Always);
         for i in 0..10_000 {
-            cache.insert(&key(&format!("n{i}")), answer(3600), start, None);
+            cache.insert(&key(&format!("n{i}")), answer(3600), start, Validity::Always);
             cache.get(&key("popular"), start, 0);
             assert!(cache.usage().1 <= 256 * 1024);
         }

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 use super::wire::{CLASS_IN, HEADER, Malformed, Reader, flag, option, rcode, rtype, u16_at};
 
+/// CNAMEs followed in one answer: recursive resolvers give up after fewer, and it bounds the work a hostile one can cause.
+const MAX_CHAIN: usize = 32;
+
 /// One resource record, its names uncompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -191,11 +194,12 @@ impl Message {
         })
     }
 
-    /// Where the answer leads from `name`: the name itself, then each CNAME's target in turn. A loop ends it.
+    /// Where the answer leads from `name`: the name itself, then each CNAME's target in turn. A loop ends it, and so does
+    /// a length that no resolver follows.
     pub fn chain<'m>(&'m self, name: &'m [u8]) -> Vec<&'m [u8]> {
         let mut chain = vec![name];
         while let Some(target) = self.target_of(chain[chain.len() - 1]) {
-            if chain.len() > self.answer.len() || chain.iter().any(|seen| seen.eq_ignore_ascii_case(target)) {
+            if chain.len() > MAX_CHAIN || chain.iter().any(|seen| seen.eq_ignore_ascii_case(target)) {
                 break;
             }
             chain.push(target);
@@ -219,8 +223,14 @@ impl Message {
         self.answer.retain(|record| in_chain(record) || is_dname_or_signature(record) && above_chain(record));
         self.authority
             .retain(|record| matches!(record.rtype, rtype::NSEC | rtype::NSEC3 | rtype::RRSIG) || above_chain(record));
-        let mentioned: Vec<&[u8]> = self.answer.iter().chain(&self.authority).filter_map(target).collect();
-        self.additional.retain(|record| in_chain(record) || mentioned.iter().any(|name| record.is_of(name)));
+        let mut mentioned: Vec<Box<[u8]>> =
+            self.answer.iter().chain(&self.authority).filter_map(target).map(Into::into).collect();
+        let is_mentioned = |record: &Record, mentioned: &[Box<[u8]>]| mentioned.iter().any(|name| record.is_of(name));
+        // A NAPTR record may mention SRV records, which mention hosts in turn (RFC 3403 section 4.2).
+        let further = self.additional.iter().filter(|record| is_mentioned(record, &mentioned)).filter_map(target);
+        let further: Vec<Box<[u8]>> = further.map(Into::into).collect();
+        mentioned.extend(further);
+        self.additional.retain(|record| in_chain(record) || is_mentioned(record, &mentioned));
     }
 }
 
@@ -238,9 +248,24 @@ fn target(record: &Record) -> Option<&[u8]> {
             let end = name_length(name)?;
             Some(if end == 1 { &record.owner } else { &name[..end] })
         }
-        rtype::SRV => record.rdata.get(6..),
+        // AFSDB, RT, KX; SRV; NAPTR: the last field is the name.
+        18 | 21 | 36 | rtype::SRV | 35 => last_name(record),
         _ => None,
     }
+}
+
+/// The name at the end of the data.
+fn last_name(record: &Record) -> Option<&[u8]> {
+    let mut rest = &*record.rdata;
+    for field in layout(record.rtype) {
+        let length = match field {
+            Field::Octets(count) => *count,
+            Field::Text => 1 + usize::from(*rest.first()?),
+            Field::Name => return Some(rest),
+        };
+        rest = rest.get(length..)?;
+    }
+    None
 }
 
 fn name_length(name: &[u8]) -> Option<usize> {
@@ -274,7 +299,7 @@ fn is_within(name: &[u8], zone: &[u8]) -> bool {
 mod tests {
     use super::*;
     use hickory_proto::op::{Message as Proto, MessageType, OpCode, Query, ResponseCode};
-    use hickory_proto::rr::rdata::{CNAME, MX, NS, SOA, SRV};
+    use hickory_proto::rr::rdata::{CNAME, MX, NAPTR, NS, SOA, SRV};
     use hickory_proto::rr::{Name, RData, Record as ProtoRecord, RecordType};
     use hickory_proto::serialize::binary::BinEncodable;
 
@@ -359,6 +384,30 @@ mod tests {
         assert_eq!(owners(&message.answer), ["www.example.com", "edge.example.net"]);
         assert_eq!(owners(&message.authority), ["example.net"]);
         assert_eq!(owners(&message.additional), ["ns.example.net"]);
+    }
+
+    #[test]
+    fn additional_records_stay_as_far_as_the_answer_leads_to_them() {
+        let naptr = NAPTR::new(
+            1,
+            2,
+            b"s".as_slice().into(),
+            b"SIP+D2U".as_slice().into(),
+            [].into(),
+            name("_sip.example.com."),
+        );
+        let bytes = reply(
+            vec![("www.example.com.", RData::NAPTR(naptr))],
+            vec![],
+            vec![
+                ("_sip.example.com.", RData::SRV(SRV::new(1, 2, 3, name("sip.example.net.")))),
+                ("sip.example.net.", a("192.0.2.5")),
+                ("bank.example.org.", a("192.0.2.66")),
+            ],
+        );
+        let mut message = Message::parse(&bytes).unwrap();
+        message.keep_relevant(&wire("www.example.com."));
+        assert_eq!(owners(&message.additional), ["_sip.example.com", "sip.example.net"]);
     }
 
     #[test]

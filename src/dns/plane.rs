@@ -1,7 +1,7 @@
 //! The DNS plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,12 +146,7 @@ impl Plane {
         self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
         self.bound.extend(bound);
         self.serve()?;
-        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners).into_iter().partition(|listener| {
-            let was = self.config.listen.iter().find(|asked| is_served_by(asked, listener.address()));
-            was.is_none_or(|asked| config.listen.contains(asked))
-        });
-        self.listeners = kept;
-        drop(gone);
+        self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
         self.config = config;
         Ok(())
     }
@@ -164,11 +159,6 @@ impl Plane {
     }
 }
 
-/// Whether a listener serves what was asked for: the same address, whatever port the system chose for port 0.
-fn is_served_by(asked: &SocketAddr, actual: SocketAddr) -> bool {
-    asked.ip() == actual.ip() && (asked.port() == actual.port() || asked.port() == 0)
-}
-
 fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
     let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
     addresses.iter().map(bind).collect()
@@ -179,9 +169,15 @@ fn refuse_loops(config: &Config, listeners: &[SocketAddr]) -> Result<(), PlaneEr
     let upstreams = &config.upstreams;
     let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
     let is_us = |address: SocketAddr, listener: &SocketAddr| {
-        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == address.is_ipv4();
-        let here = address.ip().is_loopback() || address.ip().is_unspecified() || own.contains(&address.ip());
-        address.port() == listener.port() && (address.ip() == listener.ip() || everywhere && here)
+        // Who connects to no address in particular reaches this host's loopback.
+        let ip = match address.ip().to_canonical() {
+            IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
+        let here = ip.is_loopback() || own.contains(&ip);
+        address.port() == listener.port() && (ip == listener.ip() || everywhere && here)
     };
     for server in upstreams.public.iter().chain(&upstreams.vpc).chain(upstreams.zones.iter().flatten()) {
         let Some(address) = server.address() else { continue };

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::answer::Answer;
-use super::cache::Cache;
+use super::cache::{Cache, Validity};
 use super::chain;
 use super::message::Message;
 use super::query::Query;
 use super::question::{CacheKey, Question};
-use super::reply::{self, ReplyLimit};
+use super::reply::ReplyLimit;
 use super::respond::local;
 use super::upstream::{AskError, OwnSockets, Upstreams};
 use super::wire::{ExtendedError, rcode};
@@ -49,7 +49,8 @@ pub type Observer = Arc<dyn Fn(&HostName, Existence) + Send + Sync>;
 /// An answer and whether its time is over.
 #[derive(Debug, Clone)]
 pub enum Resolved {
-    Fresh(Arc<Answer>),
+    /// With the seconds since it was stored.
+    Fresh(Arc<Answer>, u32),
     Stale(Arc<Answer>),
 }
 
@@ -57,24 +58,8 @@ impl Resolved {
     /// Writes the reply to a client.
     pub fn render(&self, query: &Query<'_>, limit: ReplyLimit, out: &mut Vec<u8>) {
         match self {
-            Resolved::Fresh(answer) => answer.render(query, 0, limit, out),
+            Resolved::Fresh(answer, age) => answer.render(query, *age, limit, out),
             Resolved::Stale(answer) => answer.render_stale(query, limit, out),
-        }
-    }
-
-    fn into_message(self) -> Message {
-        match self {
-            Resolved::Fresh(answer) => answer.message(),
-            Resolved::Stale(answer) => {
-                let mut message = answer.message();
-                message
-                    .answer
-                    .iter_mut()
-                    .chain(&mut message.authority)
-                    .for_each(|record| record.ttl = record.ttl.min(30));
-                reply::put_extended_error(&mut message.options, ExtendedError::StaleAnswer, "");
-                message
-            }
         }
     }
 }
@@ -140,9 +125,14 @@ impl Resolver {
     async fn answer_by(self: &Arc<Self>, question: Question, upstream: Upstream, deadline: Instant) -> Resolved {
         let now = Instant::now();
         let key = CacheKey::of_question(&question, upstream);
-        let generation = self.table.borrow().generation;
+        let table = self.table();
+        let generation = table.generation;
+        if let Some(key) = &key {
+            let decided = |message| chain::depends_on_routing(&message, &question, &table);
+            self.cache.renew(key, generation, |answer| !decided(answer.message()));
+        }
         if let Some(hit) = key.and_then(|key| self.cache.get(&key, now.into_std(), generation)) {
-            return if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer) };
+            return if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer, hit.age) };
         }
         let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
         let wait = if stale.is_some() { STALE_AFTER.min(deadline - now) } else { deadline - now };
@@ -151,10 +141,10 @@ impl Resolver {
             Err(answer) => Some(Arc::new(answer)),
         };
         match (answer, stale) {
-            (Some(answer), _) if !answer.is_failure() => Resolved::Fresh(answer),
+            (Some(answer), _) if !answer.is_failure() => Resolved::Fresh(answer, 0),
             (_, Some(stale)) => Resolved::Stale(stale),
-            (Some(failure), None) => Resolved::Fresh(failure),
-            (None, None) => Resolved::Fresh(Arc::new(failure(&question, upstream, &AskError::Timeout))),
+            (Some(failure), None) => Resolved::Fresh(failure, 0),
+            (None, None) => Resolved::Fresh(Arc::new(failure(&question, upstream, &AskError::Timeout)), 0),
         }
     }
 
@@ -218,15 +208,21 @@ impl Resolver {
         Box::pin(async move {
             let reply = self.upstreams.ask(upstream, &question, deadline).await;
             let key = CacheKey::of_question(&question, upstream);
-            let (answer, generation) = match reply {
+            let (answer, validity) = match reply {
                 Ok(message) if message.rcode != rcode::SERVFAIL => {
                     self.accept(message, &question, upstream, deadline).await
                 }
+                Ok(servfail) if servfail.options.is_empty() => {
+                    (failure(&question, upstream, &AskError::Lame("SERVFAIL")), Validity::Always)
+                }
                 Ok(servfail) => {
                     let message = Message { rcode: rcode::SERVFAIL, options: servfail.options, ..Message::default() };
-                    (Answer::encode(question.name.wire(), question.qtype, &message, 0).kept_for(FAILURE_LIFETIME), None)
+                    (
+                        Answer::encode(question.name.wire(), question.qtype, &message, 0).kept_for(FAILURE_LIFETIME),
+                        Validity::Always,
+                    )
                 }
-                Err(error) => (failure(&question, upstream, &error), None),
+                Err(error) => (failure(&question, upstream, &error), Validity::Always),
             };
             let answer = Arc::new(answer);
             let now = Instant::now().into_std();
@@ -234,37 +230,44 @@ impl Resolver {
                 Some(key) if answer.is_failure() => {
                     self.cache.insert_failure(&key, Arc::clone(&answer), now, self.table.borrow().generation);
                 }
-                Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, generation),
+                Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, validity),
                 None => {}
             }
             answer
         })
     }
 
-    /// Makes an upstream's reply an answer of ours: drops what does not belong, applies the CNAME rule. Also gives the
-    /// generation of the routing it depends on, if any.
+    /// Makes an upstream's reply an answer of ours: drops what does not belong, applies the CNAME rule. Also says
+    /// under which tables it holds good.
     async fn accept(
         self: &Arc<Self>,
         mut message: Message,
         question: &Question,
         upstream: Upstream,
         deadline: Instant,
-    ) -> (Answer, Option<u64>) {
+    ) -> (Answer, Validity) {
         let name = question.name.wire();
         message.keep_relevant(name);
         if upstream == Upstream::Public {
             self.observe(&message, question);
         }
         let table = self.table();
+        chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
-        let depends = cut.is_some() || chain::depends_on_routing(&message, question, &table);
+        let validity = if cut.is_some() || chain::depends_on_routing(&message, question, &table) {
+            Validity::Only(table.generation)
+        } else if message.chain(name).len() > 1 {
+            Validity::Checked(table.generation)
+        } else {
+            Validity::Always
+        };
         if let Some(cut) = cut {
             let tail = self.tail(&table, question.about(cut.tail), deadline).await;
             message = chain::join(cut.kept, tail);
         }
         let in_zone = |link: &&[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
         let cap = if message.chain(name).iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
-        (Answer::encode(name, question.qtype, &message, cap), depends.then_some(table.generation))
+        (Answer::encode(name, question.qtype, &message, cap), validity)
     }
 
     /// Answers the name at which an answer was cut, by the table that cut it: what that routes elsewhere never comes
@@ -273,10 +276,12 @@ impl Resolver {
         let packet = question.to_wire(true);
         let Ok(query) = Query::parse(&packet) else { return Message::default() };
         let mut reply = Vec::new();
-        match local(&query, table, Instant::now().into_std(), ReplyLimit::Stream, &mut reply) {
-            None => Message::parse(&reply).unwrap_or_default(),
-            Some(upstream) => Box::pin(self.answer_by(question, upstream, deadline)).await.into_message(),
+        let limit = ReplyLimit::Stream;
+        if let Some(upstream) = local(&query, table, Instant::now().into_std(), limit, &mut reply) {
+            Box::pin(self.answer_by(question, upstream, deadline)).await.render(&query, limit, &mut reply);
         }
+        // What a client would be told who asks for the tail itself, TTLs and extended errors included.
+        Message::parse(&reply).unwrap_or_default()
     }
 
     /// Tells the observer what public DNS says of names whose ids are learned.

@@ -34,6 +34,7 @@ const PORT_TRIES: usize = 16;
 /// An address with all its sockets bound, not served yet.
 #[derive(Debug)]
 pub struct Bound {
+    asked: SocketAddr,
     address: SocketAddr,
     udp: Vec<Socket>,
     tcp: TcpListener,
@@ -42,6 +43,7 @@ pub struct Bound {
 /// An address being served; dropping it ends that.
 #[derive(Debug)]
 pub struct Listener {
+    asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
     stop: CancellationToken,
@@ -61,7 +63,7 @@ impl Bound {
             let actual = tcp.local_addr()?;
             match bind_udp(actual, workers) {
                 Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-                udp => return Ok(Self { address: actual, udp: udp?, tcp }),
+                udp => return Ok(Self { asked: address, address: actual, udp: udp?, tcp }),
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
@@ -87,11 +89,16 @@ impl Bound {
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
         tokio::spawn(tcp::serve(tcp, service, stop.clone(), tracker.clone()));
-        Ok(Listener { address: self.address, workers, stop })
+        Ok(Listener { asked: self.asked, address: self.address, workers, stop })
     }
 }
 
 impl Listener {
+    /// The address as the configuration has it; its port may be 0.
+    pub fn asked(&self) -> SocketAddr {
+        self.asked
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }

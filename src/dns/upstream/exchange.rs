@@ -69,14 +69,21 @@ pub struct OwnSocket {
 impl OwnSockets {
     /// Whether an upstream is being asked from this address.
     pub fn contains(&self, address: SocketAddr) -> bool {
+        let address = canonical(address);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
     }
 
     /// Adds an address until the result is dropped.
     pub fn add(&self, address: SocketAddr) -> OwnSocket {
+        let address = canonical(address);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         OwnSocket { address, all: self.clone() }
     }
+}
+
+/// The address as its peer sees it: an IPv6 socket that talks to an IPv4 one has an IPv4 address there.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Drop for OwnSocket {
@@ -120,6 +127,7 @@ mod tests {
         let (sockets, address) = (OwnSockets::default(), "127.0.0.1:4000".parse().unwrap());
         let guard = sockets.add(address);
         assert!(sockets.contains(address));
+        assert!(sockets.contains("[::ffff:127.0.0.1]:4000".parse().unwrap()));
         drop(guard);
         assert!(!sockets.contains(address));
     }

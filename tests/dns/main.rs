@@ -1,0 +1,30 @@
+//! What the DNS plane promises on real sockets: a whole [`Plane`](sidegate::dns::Plane) on loopback between clients and
+//! scripted upstream servers.
+//!
+//! - `wire`, `upstream`, `gate`: queries and replies, fake servers, the plane under test
+//! - `forwarding`: what survives the way through, and what must not
+//! - `hostile`: forged replies
+//! - `failover`, `memory`: servers that fail, answers kept
+//! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
+//! - `refusals`: what never goes upstream; loops
+//! - `streams`: TCP
+//! - `lifecycle`: bind, reload, drain
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail by panicking, and clippy.toml's leave for tests does not reach helpers"
+)]
+
+mod chains;
+mod failover;
+mod forwarding;
+mod gate;
+mod hostile;
+mod learning;
+mod lifecycle;
+mod memory;
+mod refusals;
+mod streams;
+mod upstream;
+mod wire;
