@@ -41,7 +41,7 @@ class Report:
 
     def note(self, text):
         """A line between the checks that is none."""
-        print(f"       {text}", flush=True)
+        print(f"       {text}  [{time.monotonic() - self._began:.0f} s]", flush=True)
 
     def finish(self):
         print(f"\n{self.passed} passed, {self.failed} failed", flush=True)
