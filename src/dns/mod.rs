@@ -6,7 +6,7 @@
 //!
 //! - `wire`, `query`, `message`, `frame`: bytes in
 //! - `reply`, `answer`: bytes out
-//! - [`respond`]: the heart; no I/O
+//! - [`respond()`]: the heart; no I/O
 //! - `question`, `cache`, `relevance`, `chain`, `resolver`: what is asked, remembered, dropped, cut, and in what order
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
