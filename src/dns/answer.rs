@@ -259,8 +259,11 @@ impl Encoder {
                 return end;
             }
             if !pointed {
-                let reachable = if self.out.len() < POINTER_REACH { &*self.suffixes } else { &[] };
-                if let Some(&target) = reachable.iter().find(|&&target| self.is_at(target.into(), rest)) {
+                // In a message this long only the name that was asked for is worth a search.
+                let searched = if self.out.len() < POINTER_REACH { self.suffixes.len() } else { 1 };
+                if let Some(&target) =
+                    self.suffixes.iter().take(searched).find(|&&target| self.is_at(target.into(), rest))
+                {
                     self.out.extend((0xc000 | target).to_be_bytes());
                     pointed = true;
                 } else {

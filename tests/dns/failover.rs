@@ -66,7 +66,8 @@ async fn a_silent_server_is_joined_by_the_next_and_asked_after_it_from_then_on()
 
 #[tokio::test]
 async fn a_server_that_answers_nonsense_is_passed_over() {
-    let scripts: [fn(&[u8]) -> Vec<u8>; 3] = [
+    type Script = fn(&[u8]) -> Vec<u8>;
+    let scripts: [Script; 3] = [
         // One record is announced and none is there.
         |query| {
             let mut reply = Answer::to(query).to_wire();

@@ -6,7 +6,6 @@ use hickory_proto::rr::{Name, RData, Record};
 
 pub const A: u16 = 1;
 pub const CNAME_TYPE: u16 = 5;
-pub const SOA_TYPE: u16 = 6;
 pub const TXT_TYPE: u16 = 16;
 pub const AAAA: u16 = 28;
 pub const HTTPS: u16 = 65;

@@ -25,6 +25,11 @@ use crate::dns::service::{Counters, Pending, Service};
 const IDLE: Duration = Duration::from_secs(10);
 /// A client that does not read its answers for so long is gone.
 const WRITE: Duration = Duration::from_secs(5);
+/// When the listener ends, a connection is read until it has been silent for so long, so that what its client had sent by
+/// then is answered.
+const LAST_SILENCE: Duration = Duration::from_millis(50);
+/// Times it is read at most after that: a client that goes on asking does not keep the listener.
+const LAST_READS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
 const MAX_WAITING: usize = 64;
 /// Replies are gathered up to this size before they are written.
@@ -97,15 +102,20 @@ impl Connection {
         let mut replies = Vec::new();
         let mut reply = Vec::new();
         let mut reading = true;
-        let mut deadline = tokio::time::Instant::now() + IDLE;
+        let mut patience = IDLE;
+        let mut reads_left = usize::MAX;
+        let mut deadline = tokio::time::Instant::now() + patience;
         while reading || !waiting.is_empty() {
             let mut silent = false;
             tokio::select! {
                 () = self.place.close.cancelled() => return Ok(()),
-                () = self.stop.cancelled(), if reading => reading = false,
+                () = self.stop.cancelled(), if reads_left > LAST_READS => {
+                    (patience, reads_left) = (LAST_SILENCE, LAST_READS);
+                    deadline = tokio::time::Instant::now() + patience;
+                }
                 Some(answer) = waiting.next() => {
                     put_frame(&mut replies, &answer);
-                    deadline = tokio::time::Instant::now() + IDLE;
+                    deadline = tokio::time::Instant::now() + patience;
                 }
                 frame = timeout_at(deadline, frames.next(&mut read)), if reading && waiting.len() < MAX_WAITING => {
                     match frame {
@@ -116,20 +126,25 @@ impl Connection {
                                 self.handle(packet, &mut reply, &mut replies, &mut waiting);
                             }
                             self.place.has_asked(Instant::now());
-                            deadline = tokio::time::Instant::now() + IDLE;
+                            deadline = tokio::time::Instant::now() + patience;
+                            reads_left -= 1;
+                            reading = reads_left > 0;
                         }
                         Ok(Ok(None)) => reading = false,
+                        // What it asked before is still owed.
+                        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => reading = false,
                         Ok(Err(error)) => return Err(error),
                         Err(_elapsed) => silent = true,
                     }
                 }
             }
-            if silent && (waiting.is_empty() || frames.is_amid()) {
+            if silent && reads_left <= LAST_READS {
+                reading = false;
+            } else if silent && (waiting.is_empty() || frames.is_amid()) {
                 return Ok(());
-            }
-            if silent {
+            } else if silent {
                 // The client waits for us, not we for it.
-                deadline = tokio::time::Instant::now() + IDLE;
+                deadline = tokio::time::Instant::now() + patience;
             }
             if !replies.is_empty() {
                 timeout(WRITE, write.write_all(&replies)).await??;

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -20,11 +21,22 @@ use crate::dns::service::{Pending, Service};
 /// Queries that may wait for an upstream at a time, over all UDP workers of a listener.
 pub(super) const MAX_WAITING: usize = 8192;
 
+/// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
+/// arrived by then is lost, and a bound for clients that go on asking.
+const LAST_BATCHES: usize = 128;
+
 /// A worker at work; it ends when this is stopped or dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
-    wake: Arc<OwnedFd>,
+    stop: Arc<Stop>,
+}
+
+/// Tells a worker to end: the flag while it is busy, the descriptor while it sleeps.
+#[derive(Debug)]
+struct Stop {
+    requested: AtomicBool,
+    wake: OwnedFd,
 }
 
 /// What a worker needs beside its socket.
@@ -42,30 +54,32 @@ impl Worker {
     /// # Errors
     /// The system's, where it gives no thread or no descriptor.
     pub(super) fn start(socket: Socket, context: Context) -> io::Result<Self> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake });
         let runtime = Handle::current();
-        let stopped = Arc::clone(&wake);
+        let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
             if let Err(error) = serve(&Arc::new(socket), context, &runtime, &stopped) {
                 tracing::error!(%error, "a UDP listener has failed: restart to get it back");
             }
         })?;
-        Ok(Self { thread: Some(thread), wake })
+        Ok(Self { thread: Some(thread), stop })
     }
 }
 
 impl Drop for Worker {
     /// Lets the worker answer what it has read, then ends it.
     fn drop(&mut self) {
+        self.stop.requested.store(true, Ordering::Relaxed);
         // The counter of an eventfd takes far more than one write.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.stop.wake, &1u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stopped: &OwnedFd) -> io::Result<()> {
+fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
     let Context { mut service, waiting, tracker } = context;
@@ -73,11 +87,13 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stopped: &Own
     let mut current = Arc::clone(&service.borrow_and_update());
     let mut tables = current.resolver.watch_table();
     let mut table = Arc::clone(&tables.borrow_and_update());
-    loop {
+    let mut last_batches = 0;
+    while last_batches < LAST_BATCHES {
+        last_batches += usize::from(stop.requested.load(Ordering::Relaxed));
         let count = match socket.receive(&mut batch) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+                let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(&stop.wake, PollFlags::IN)];
                 match poll(&mut ready, None) {
                     Ok(_) if !ready[1].revents().is_empty() => return Ok(()),
                     Ok(_) | Err(rustix::io::Errno::INTR) => continue,
@@ -116,6 +132,7 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stopped: &Own
         }
         socket.send_batch(&batch, count.min(BATCH));
     }
+    Ok(())
 }
 
 async fn reply_later(

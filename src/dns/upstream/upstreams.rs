@@ -72,10 +72,10 @@ impl Upstreams {
         &self.own
     }
 
-    /// Asks a group; see [`Group::ask`].
+    /// Asks a group; see `Group::ask`.
     ///
     /// # Errors
-    /// As [`Group::ask`].
+    /// As `Group::ask`.
     pub async fn ask(&self, upstream: Upstream, question: &Question, deadline: Instant) -> Result<Message, AskError> {
         let group = match upstream {
             Upstream::Public => &self.public,
