@@ -192,8 +192,7 @@ impl Encoder {
         let mut encoder = Self { out: vec![0; HEADER], ttls: Vec::new(), suffixes: Vec::new() };
         put_u16(&mut encoder.out, 4, 1);
         encoder.name(name);
-        // The question is overwritten in the client's case: only a name that is the question may point into it, not
-        // every other one that ends as it does.
+        // The question is overwritten in the client's case. Only a name that is the question may point to it: see `name`.
         encoder.suffixes.truncate(1);
         encoder.out.extend(qtype.to_be_bytes());
         encoder.out.extend(CLASS_IN.to_be_bytes());
@@ -261,9 +260,8 @@ impl Encoder {
             if !pointed {
                 // In a message this long only the name that was asked for is worth a search.
                 let searched = if self.out.len() < POINTER_REACH { self.suffixes.len() } else { 1 };
-                if let Some(&target) =
-                    self.suffixes.iter().take(searched).find(|&&target| self.is_at(target.into(), rest))
-                {
+                let usable = |target: usize| (target != HEADER || at == 0) && self.is_at(target, rest);
+                if let Some(&target) = self.suffixes.iter().take(searched).find(|&&target| usable(target.into())) {
                     self.out.extend((0xc000 | target).to_be_bytes());
                     pointed = true;
                 } else {
