@@ -1,4 +1,4 @@
-"""Programs that never heard of Sidegate: resolv.conf says 127.0.0.1, and their resolvers must come to the right address."""
+"""Programs that never heard of Sidegate: with no more than resolv.conf they must come to the right addresses."""
 
 import concurrent.futures
 import ipaddress
@@ -39,8 +39,10 @@ NAMES = {
 #: musl 1.2.3 does not ask again over TCP.
 TOO_LARGE_FOR_MUSL = {"large.example.com"}
 #: With `ndots:5` every name of few dots is tried below each search domain first, as in a pod.
-SEARCH = ("nameserver 127.0.0.1\nsearch prod.svc.cluster.local svc.cluster.local cluster.local corp.internal\n"
-          "options ndots:5\n")
+SEARCH = (
+    "nameserver 127.0.0.1\nsearch prod.svc.cluster.local svc.cluster.local cluster.local corp.internal\n"
+    "options ndots:5\n"
+)
 SEARCHED = {
     f"privapi123.{ZONE}": ENDPOINT,
     f"pubapi1234.{ZONE}": PUBLIC_API,
@@ -55,7 +57,13 @@ def build(world):
     home = world.work / "clients"
     home.mkdir()
     source = SOURCES / "lookup.c"
-    cache = {**os.environ, "GOCACHE": str(home / "go-cache"), "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local"}
+    cache = {
+        **os.environ,
+        "GOCACHE": str(home / "go-cache"),
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+        "GOTOOLCHAIN": "local",
+    }
     builds = {
         "go": (["go", "build", "-o", home / "go", SOURCES / "lookup.go"], cache),
         "java": (["javac", "-d", home, SOURCES / "Lookup.java"], None),
@@ -105,7 +113,9 @@ def check(world, report, _short):
     upstream = UPSTREAM.replace("@DEFAULT@", "vpc")
     sidegate = world.run_sidegate(world.configuration(POLICY, listen=[f"{LOCAL}:53"], upstream=upstream))
     for label, command in commands.items():
-        names = {name: wanted for name, wanted in NAMES.items() if "musl" not in label or name not in TOO_LARGE_FOR_MUSL}
+        names = {
+            name: wanted for name, wanted in NAMES.items() if "musl" not in label or name not in TOO_LARGE_FOR_MUSL
+        }
         ask(report, label, command, names)
 
     report.section("The same with search domains and ndots:5")

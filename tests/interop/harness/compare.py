@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import dns.edns
 import dns.exception
 import dns.flags
-import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
+
+import dns.message
 
 from .world import DNSMASQ, LOCAL, PUBLIC, TLS_NAME, UNBOUND, VPC
 
@@ -51,21 +52,36 @@ SPECIAL = {
 LONGEST = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 49, "example.com"])
 NAMES = [
     *SPECIAL,
-    *(f"{label}.example.com" for label in (
-        "www v4only v6only shortttl longttl zerottl mail https httpsalias txt emptytxt medium large huge manymx alias aliasnx "
-        "aliasnodata aliasout hop1 chain1 chain2 chain3 loop1 sub.dname captured wild any.wild deep.any.wild taken.wild "
-        "below.taken.wild x.wildalias ent b.ent a.b.ent x.ent mixed.case MiXeD.CaSe UPPER under_score -dash- sp\\032ace do\\.t "
-        "at\\@sign quo\\\"te semi\\;colon back\\\\slash \\000\\001 \\195\\188ber \\255 star\\* xn--bcher-kva 1.2.3.4 nowhere "
-        "a.nowhere \\*.wild edgeapi").split()),
+    *(
+        f"{label}.example.com"
+        for label in (
+            "www v4only v6only shortttl longttl zerottl mail https httpsalias txt emptytxt medium large huge manymx "
+            "alias aliasnx aliasnodata aliasout hop1 chain1 chain2 chain3 loop1 sub.dname captured wild any.wild deep.any.wild "
+            "taken.wild below.taken.wild x.wildalias ent b.ent a.b.ent x.ent mixed.case MiXeD.CaSe UPPER under_score -dash- "
+            "sp\\032ace do\\.t "
+            'at\\@sign quo\\"te semi\\;colon back\\\\slash \\000\\001 \\195\\188ber \\255 star\\* xn--bcher-kva '
+            "1.2.3.4 nowhere a.nowhere \\*.wild edgeapi"
+        ).split()
+    ),
     LONGEST,
     "a" * 63 + ".example.com",
-    *(f"{label}.signed.example" for label in
-      "www txt mail alias aliasout aliasnx any.wild a.b.ent ent https nowhere a.nowhere x.dname dname".split()),
-    "bogus.example", "www.bogus.example", "nowhere.bogus.example",
-    "ns.example.net", "com", "nowhere", "1.0.0.127.in-addr.arpa",
+    *(
+        f"{label}.signed.example"
+        for label in (
+            "www txt mail alias aliasout aliasnx any.wild a.b.ent ent https nowhere a.nowhere x.dname dname"
+        ).split()
+    ),
+    "bogus.example",
+    "www.bogus.example",
+    "nowhere.bogus.example",
+    "ns.example.net",
+    "com",
+    "nowhere",
+    "1.0.0.127.in-addr.arpa",
 ]
 SHORT_NAMES = [name for name in NAMES if name in SPECIAL or "wild" in name or "signed" in name or "\\" in name] + [
-    f"{label}.example.com" for label in "www huge large chain1 hop1 aliasnx MiXeD.CaSe a.b.ent ent nowhere".split()]
+    f"{label}.example.com" for label in "www huge large chain1 hop1 aliasnx MiXeD.CaSe a.b.ent ent nowhere".split()
+]
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ class Stream:
                 if self._socket is None:
                     self._socket = socket.create_connection((self._address, 53), timeout)
                 self._socket.sendall(struct.pack("!H", len(query)) + query)
-                length, = struct.unpack("!H", self._read(2))
+                (length,) = struct.unpack("!H", self._read(2))
                 return self._read(length)
             except (OSError, EOFError):
                 self._socket = None
@@ -176,8 +192,8 @@ def extended_errors(message):
     return sorted(int(option.code) for option in message.options if option.otype == dns.edns.OptionType.EDE)
 
 
-#: Peers that answer from a cache of their own. What that holds when they are asked decides what they say to ANY and RRSIG,
-#: and what they add to the answer: both are compared with the others only.
+#: Peers that answer from a cache of their own. What that holds when they are asked decides what they say to ANY and
+#: RRSIG, and what they add to the answer: both are compared with the others only.
 CACHES = {VPC, UNBOUND}
 
 #: RFC 8914 section 4.23.
@@ -212,8 +228,11 @@ def differences(query, mode, theirs, ours, full, cached):
         if ours.answer or ours.authority or ours.additional:
             yield "SERVFAIL with records"
         return
-    for label, mine, other in (("answer", ours.answer, full.answer), ("authority", ours.authority, full.authority),
-                               ("additional", ours.additional, full.additional)):
+    for label, mine, other in (
+        ("answer", ours.answer, full.answer),
+        ("authority", ours.authority, full.authority),
+        ("additional", ours.additional, full.additional),
+    ):
         if label == "additional" and cached:
             continue
         mine, other = records(mine, asked), records(other, asked)
@@ -221,8 +240,8 @@ def differences(query, mode, theirs, ours, full, cached):
             yield f"{label} has {' '.join(key)}, the peer's has not"
         for key in other.keys() - mine.keys():
             yield f"{label} lacks {' '.join(key)}"
-        # A second for rounding: both count down on clocks of their own. A cache that had a second left has asked again by
-        # the time it is asked by us.
+        # A second for rounding: both count down on clocks of their own. A cache that had a second left has asked again
+        # by the time it is asked by us.
         for key in mine.keys() & other.keys():
             if mine[key] > other[key] + 1 and not (cached and other[key] <= 1):
                 yield f"{label} TTL {mine[key]} of {' '.join(key)}, peer {other[key]}"
@@ -264,24 +283,35 @@ def compare_one(peer, sidegate, mode, name, rtype, cached):
 
 def compare(report, label, peer, names, modes, server=LOCAL, threads=6, apart=()):
     """One check for each mode; the questions `apart` have one of their own in each."""
-    questions = [(name, rtype) for name in dict.fromkeys(names) for rtype in [*COMMON, *SPECIAL.get(name, [])]
-                 if (peer not in CACHES or rtype not in ("ANY", "RRSIG")) and (name, rtype) not in apart]
+    questions = [
+        (name, rtype)
+        for name in dict.fromkeys(names)
+        for rtype in [*COMMON, *SPECIAL.get(name, [])]
+        if (peer not in CACHES or rtype not in ("ANY", "RRSIG")) and (name, rtype) not in apart
+    ]
 
     def share(work):
         theirs, ours = Asker(peer), Asker(server)
-        return [(mode, question, problem) for mode, question in work
-                for problem in compare_one(theirs, ours, mode, *question, peer in CACHES)]
+        return [
+            (mode, question, problem)
+            for mode, question in work
+            for problem in compare_one(theirs, ours, mode, *question, peer in CACHES)
+        ]
 
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for mode in modes:
             work = [(mode, question) for question in questions]
             found = [item for part in pool.map(share, (work[n::threads] for n in range(threads))) for item in part]
-            report.check(f"{label:26} {mode.name}: {len(questions)} questions",
-                         [f"{name} {rtype}: {problem}" for _, (name, rtype), problem in found])
+            report.check(
+                f"{label:26} {mode.name}: {len(questions)} questions",
+                [f"{name} {rtype}: {problem}" for _, (name, rtype), problem in found],
+            )
             if apart:
                 found = share([(mode, question) for question in apart])
-                report.check(f"{label:26} {mode.name}: a record of an unknown type without data (RFC 3597)",
-                             [f"{name} {rtype}: {problem}" for _, (name, rtype), problem in found])
+                report.check(
+                    f"{label:26} {mode.name}: a record of an unknown type without data (RFC 3597)",
+                    [f"{name} {rtype}: {problem}" for _, (name, rtype), problem in found],
+                )
 
 
 PLAIN = """
@@ -313,8 +343,9 @@ def check(world, report, short):
         matrix = [("BIND, validating, udp", VPC, f"udp://{VPC}", SHORT_NAMES, some)]
     for label, peer, server, names, modes in matrix:
         report.note(f"upstream {server}")
-        sidegate = world.run_sidegate(world.configuration(PLAIN, upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]',
-                                                          forward=roots))
+        sidegate = world.run_sidegate(
+            world.configuration(PLAIN, upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]', forward=roots)
+        )
         # A library reads what comes over HTTPS, and may stumble where our own reader does not.
         apart = [("unknown.example.com", rtype) for rtype in ("TYPE65281", "ANY")] if "https" in server else ()
         compare(report, label, peer, names, modes, apart=apart)

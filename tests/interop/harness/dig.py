@@ -49,8 +49,9 @@ class Reply:
             if name == "QUESTION":
                 reply.question = lines[0].lstrip(";").split()[0] if lines else ""
                 continue
-            reply.sections[name] = [(owner, int(ttl), rtype, data)
-                                    for owner, ttl, _, rtype, data in (line.split(None, 4) for line in lines)]
+            reply.sections[name] = [
+                (owner, int(ttl), rtype, data) for owner, ttl, _, rtype, data in (line.split(None, 4) for line in lines)
+            ]
         return reply
 
     @property

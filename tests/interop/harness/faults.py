@@ -45,15 +45,21 @@ def silence(world, report):
     ask("shortttl.example.com")
     report.check("both up: answers", answers())
     public.signal(signal.SIGSTOP)
-    report.check("the first stopped: 20 new names are answered by the second",
-                 [f"number {number}" for number in range(20) if not answers()])
+    report.check(
+        "the first stopped: 20 new names are answered by the second",
+        [f"number {number}" for number in range(20) if not answers()],
+    )
     second.signal(signal.SIGSTOP)
     time.sleep(3.5)
     reply, seconds = ask("shortttl.example.com")
     stale = reply.status == "NOERROR" and reply.data("A") == ["198.51.100.7"] and 3 in reply.extended
-    report.check("both stopped: a name that was known is answered stale, and says so (RFC 8767, extended error 3)",
-                 [] if stale and reply.answer[0][1] <= 30 and seconds < PATIENCE else f"{seconds:.1f} s {reply.text}")
-    report.check("both stopped: a name that was not is SERVFAIL in time, with the reason", is_failure(*ask(next(fresh))))
+    report.check(
+        "both stopped: a name that was known is answered stale, and says so (RFC 8767, extended error 3)",
+        [] if stale and reply.answer[0][1] <= 30 and seconds < PATIENCE else f"{seconds:.1f} s {reply.text}",
+    )
+    report.check(
+        "both stopped: a name that was not is SERVFAIL in time, with the reason", is_failure(*ask(next(fresh)))
+    )
     reply, _ = ask(f"privapi123.{ZONE}")
     report.check("both stopped: private names are answered", [] if reply.data("A") == ENDPOINT else reply.text)
     public.signal(signal.SIGCONT)
@@ -74,8 +80,10 @@ def silence(world, report):
     vpc = world.peers["vpc"]
     vpc.signal(signal.SIGSTOP)
     reply, _ = ask(f"privapi123.{ZONE}")
-    report.check("the VPC's resolver stopped: private names keep the endpoint's addresses",
-                 [] if reply.data("A") == ENDPOINT else reply.text)
+    report.check(
+        "the VPC's resolver stopped: private names keep the endpoint's addresses",
+        [] if reply.data("A") == ENDPOINT else reply.text,
+    )
     vpc.signal(signal.SIGCONT)
     report.check("Sidegate has survived", [] if sidegate.alive() else sidegate.output()[-2000:])
     sidegate.stop()
@@ -84,23 +92,32 @@ def silence(world, report):
 def kept_connections(world, report):
     report.section("Connections to upstreams that end, and certificates that are wrong")
     roots = f'extra_roots = ["{world.authority}"]'
-    for server, peer in ((f"tcp://{PUBLIC}", "public"), (f"tls://{PUBLIC}#{TLS_NAME}", "public"),
-                         (f"https://{PUBLIC}/dns-query", "public"), (f"tls://{UNBOUND}#{TLS_NAME}", "unbound")):
-        sidegate = world.run_sidegate(world.configuration(PLAIN, forward=roots,
-                                                          upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]'))
+    for server, peer in (
+        (f"tcp://{PUBLIC}", "public"),
+        (f"tls://{PUBLIC}#{TLS_NAME}", "public"),
+        (f"https://{PUBLIC}/dns-query", "public"),
+        (f"tls://{UNBOUND}#{TLS_NAME}", "unbound"),
+    ):
+        sidegate = world.run_sidegate(
+            world.configuration(PLAIN, forward=roots, upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]')
+        )
         before = answers()
         world.peers[peer].stop()
         world.start_peer(peer)
         after = answers()
-        report.check(f"{server}: answers before and after {peer} is started again", [] if before and after
-                     else f"before {before}, after {after}")
+        report.check(
+            f"{server}: answers before and after {peer} is started again",
+            [] if before and after else f"before {before}, after {after}",
+        )
         sidegate.stop()
     for what, server, forward in (
-            ("another name", f"tls://{PUBLIC}#other.interop.test", roots),
-            ("an unknown authority", f"tls://{PUBLIC}#{TLS_NAME}", ""),
-            ("an unknown authority", f"https://{PUBLIC}/dns-query", "")):
-        sidegate = world.run_sidegate(world.configuration(PLAIN, forward=forward,
-                                                          upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]'))
+        ("another name", f"tls://{PUBLIC}#other.interop.test", roots),
+        ("an unknown authority", f"tls://{PUBLIC}#{TLS_NAME}", ""),
+        ("an unknown authority", f"https://{PUBLIC}/dns-query", ""),
+    ):
+        sidegate = world.run_sidegate(
+            world.configuration(PLAIN, forward=forward, upstream=f'public = ["{server}"]\nvpc = ["{VPC}"]')
+        )
         report.check(f"{server}, a certificate of {what}: SERVFAIL with the reason", is_failure(*ask(next(fresh))))
         sidegate.stop()
 
@@ -124,7 +141,7 @@ class Load:
         self.asked += 1
         if reply is None:
             self.problems.append(f"{what}: no reply")
-        elif reply[:2] != query[:2] or reply[3] & 0xf or reply[6:8] == b"\0\0":
+        elif reply[:2] != query[:2] or reply[3] & 0xF or reply[6:8] == b"\0\0":
             self.problems.append(f"{what}: {reply.hex()}")
 
     def _names(self, number):
@@ -143,11 +160,11 @@ class Load:
         for turn, name in enumerate(self._names(number)):
             if not self.running:
                 break
-            query = self._query(turn & 0xffff, name)
+            query = self._query(turn & 0xFFFF, name)
             transport.sendto(query)
             try:
                 reply = await asyncio.wait_for(replies.get(), 6)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 reply = None
             self._judge(f"udp {name}", query, reply)
         transport.close()
@@ -157,12 +174,12 @@ class Load:
         for turn, name in enumerate(self._names(number)):
             if not self.running:
                 break
-            query = self._query(turn & 0xffff, name)
+            query = self._query(turn & 0xFFFF, name)
             writer.write(len(query).to_bytes(2, "big") + query)
             try:
                 length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), 6), "big")
                 reply = await asyncio.wait_for(reader.readexactly(length), 6)
-            except (asyncio.TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+            except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 self._judge(f"tcp {name}: {error!r}", query, None)
                 return
             self._judge(f"tcp {name}", query, reply)
@@ -197,25 +214,39 @@ def reload(world, report):
             await asyncio.sleep(0.2)
 
     asyncio.run(load.run(5, reloads))
-    report.check(f"20 reloads in 4 s under {load.asked // 1000 * 1000}+ questions over UDP and TCP: none is lost or wrong"
-                 if load.asked >= 1000 else f"20 reloads under {load.asked} questions", load.problems)
+    report.check(
+        f"20 reloads in 4 s under {load.asked // 1000 * 1000}+ questions over UDP and TCP: none is lost or wrong"
+        if load.asked >= 1000
+        else f"20 reloads under {load.asked} questions",
+        load.problems,
+    )
     report.check("the load was one", load.asked > 200)
 
     name = f"pubapi1234.{ZONE}"
-    for what, text, wanted in (("an id added", more, ENDPOINT), ("the id removed", plain, ["198.51.100.10", "198.51.100.11"])):
+    for what, text, wanted in (
+        ("an id added", more, ENDPOINT),
+        ("the id removed", plain, ["198.51.100.10", "198.51.100.11"]),
+    ):
         path.write_text(text, encoding="utf-8")
         sidegate.signal(signal.SIGHUP)
         wait_until(lambda wanted=wanted: ask(name)[0].data("A") == wanted, 5, f"{what} to be in force")
         report.check(f"SIGHUP with {what}: in force")
-    for what, text in (("a broken file", more + "\n[nonsense"), ("an unknown key", more + "\n[nonsense]\n"), ("an empty file", "")):
+    for what, text in (
+        ("a broken file", more + "\n[nonsense"),
+        ("an unknown key", more + "\n[nonsense]\n"),
+        ("an empty file", ""),
+    ):
         path.write_text(text, encoding="utf-8")
         before = len(sidegate.output())
         sidegate.signal(signal.SIGHUP)
         wait_until(lambda before=before: len(sidegate.output()) > before, 5, f"a word about {what}")
         reply, _ = ask(name)
-        report.check(f"SIGHUP with {what}: refused, the old stays in force",
-                     [] if reply.data("A") == ["198.51.100.10", "198.51.100.11"] and sidegate.alive() else
-                     f"{reply.text}\n{sidegate.output()[before:]}")
+        report.check(
+            f"SIGHUP with {what}: refused, the old stays in force",
+            []
+            if reply.data("A") == ["198.51.100.10", "198.51.100.11"] and sidegate.alive()
+            else f"{reply.text}\n{sidegate.output()[before:]}",
+        )
     code = sidegate.stop()
     report.check("SIGTERM ends it with 0", [] if code == 0 else f"exit {code}")
 

@@ -12,12 +12,15 @@ FORWARDED, PRIVATE = "signed.example", f"privapi123.{ZONE}"
 
 def wants(*conditions):
     """Reads conditions such as "NOERROR", "SOA", "no OPT" into one function from a reply to what is wrong with it."""
+
     def problems(reply):
         for condition in conditions:
             negated = condition.startswith("no ")
             word = condition.removeprefix("no ")
-            if FACTS.get(word, lambda reply: reply.status == word)(reply) == negated:
+            holds = FACTS[word](reply) if word in FACTS else reply.status == word
+            if holds == negated:
                 yield f"not {condition}: {reply.text.strip()}"
+
     problems.words = ", ".join(conditions)
     return problems
 
@@ -32,8 +35,9 @@ FACTS = {
     "EDNS MBZ": lambda reply: reply.edns_mbz,
     "DO": lambda reply: "do" in reply.edns_flags,
     "option 100": lambda reply: any(name == "OPT=100" for name, _ in reply.options),
-    "hop options": lambda reply: any(name in ("NSID", "COOKIE", "EXPIRE", "PAD") or name.startswith("TCP")
-                                     for name, _ in reply.options),
+    "hop options": lambda reply: any(
+        name in ("NSID", "COOKIE", "EXPIRE", "PAD") or name.startswith("TCP") for name, _ in reply.options
+    ),
     "opcode 15": lambda reply: reply.opcode == "RESERVED15",
     **{flag.upper(): lambda reply, flag=flag: flag in reply.flags for flag in ("aa", "ad", "cd", "ra", "rd", "tc")},
 }
@@ -53,37 +57,100 @@ MATRIX = [
     ("8.1.3", "AA in a query", [*NO_EDNS, "+aaflag", "NAME", "SOA"], wants(*SERVED)),
     ("8.1.3", "TC in a query", [*NO_EDNS, "+tcflag", "NAME", "SOA"], wants(*SERVED)),
     ("8.1.3", "RA in a query", [*NO_EDNS, "+raflag", "NAME", "SOA"], wants(*SERVED)),
-    ("8.1.4", "an unknown opcode, header only", ["+noedns", "+noad", "+opcode=15", "+norec", "+header-only", "NAME"],
-     wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no MBZ", "no OPT")),
-    ("8.1.4", "an unknown opcode with all flags", ["+noedns", "+opcode=15", "+header-only", "+aaflag", "+tcflag", "+rec",
-                                                   "+raflag", "+zflag", "+ad", "+cd", "NAME"],
-     wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no TC", "no AD", "no MBZ", "no OPT")),
-    ("8.1.4", "an unknown opcode with a question", ["+edns=0", "+opcode=15", "NAME", "SOA"],
-     wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no MBZ")),
+    (
+        "8.1.4",
+        "an unknown opcode, header only",
+        ["+noedns", "+noad", "+opcode=15", "+norec", "+header-only", "NAME"],
+        wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no MBZ", "no OPT"),
+    ),
+    (
+        "8.1.4",
+        "an unknown opcode with all flags",
+        [
+            "+noedns",
+            "+opcode=15",
+            "+header-only",
+            "+aaflag",
+            "+tcflag",
+            "+rec",
+            "+raflag",
+            "+zflag",
+            "+ad",
+            "+cd",
+            "NAME",
+        ],
+        wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no TC", "no AD", "no MBZ", "no OPT"),
+    ),
+    (
+        "8.1.4",
+        "an unknown opcode with a question",
+        ["+edns=0", "+opcode=15", "NAME", "SOA"],
+        wants("NOTIMP", "opcode 15", "no SOA", "no AA", "no MBZ"),
+    ),
     ("8.2.1", "minimal EDNS", [*EDNS, "NAME", "SOA"], wants(*SERVED, "OPT", "version 0", "no EDNS MBZ", "no DO")),
-    ("8.2.2", "EDNS version 1", [*VERSION_1, "NAME", "SOA"],
-     wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no EDNS MBZ")),
-    ("8.2.2", "EDNS version 1, negotiated", ["+edns=1", "+ednsneg", "+noad", "+norec", "NAME", "SOA"],
-     wants(*SERVED, "OPT", "version 0")),
-    ("8.2.3", "an unknown EDNS option", [*EDNS, "+ednsopt=100", "NAME", "SOA"],
-     wants(*SERVED, "OPT", "version 0", "no option 100", "no EDNS MBZ")),
-    ("8.2.4", "an unknown EDNS flag", [*EDNS, "+ednsflags=0x40", "NAME", "SOA"],
-     wants(*SERVED, "OPT", "version 0", "no EDNS MBZ")),
-    ("8.2.5", "version 1 with an unknown flag", [*VERSION_1, "+ednsflags=0x40", "NAME", "SOA"],
-     wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no EDNS MBZ")),
-    ("8.2.6", "version 1 with an unknown option", [*VERSION_1, "+ednsopt=100", "NAME", "SOA"],
-     wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no option 100", "no EDNS MBZ")),
-    ("8.2.7", "512 octets for a large answer", [*EDNS, "+dnssec", "+bufsize=512", "+ignore", "NAME", "DNSKEY"],
-     wants("NOERROR", "OPT", "version 0", "no AA")),
+    (
+        "8.2.2",
+        "EDNS version 1",
+        [*VERSION_1, "NAME", "SOA"],
+        wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.2",
+        "EDNS version 1, negotiated",
+        ["+edns=1", "+ednsneg", "+noad", "+norec", "NAME", "SOA"],
+        wants(*SERVED, "OPT", "version 0"),
+    ),
+    (
+        "8.2.3",
+        "an unknown EDNS option",
+        [*EDNS, "+ednsopt=100", "NAME", "SOA"],
+        wants(*SERVED, "OPT", "version 0", "no option 100", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.4",
+        "an unknown EDNS flag",
+        [*EDNS, "+ednsflags=0x40", "NAME", "SOA"],
+        wants(*SERVED, "OPT", "version 0", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.5",
+        "version 1 with an unknown flag",
+        [*VERSION_1, "+ednsflags=0x40", "NAME", "SOA"],
+        wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.6",
+        "version 1 with an unknown option",
+        [*VERSION_1, "+ednsopt=100", "NAME", "SOA"],
+        wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "no option 100", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.7",
+        "512 octets for a large answer",
+        [*EDNS, "+dnssec", "+bufsize=512", "+ignore", "NAME", "DNSKEY"],
+        wants("NOERROR", "OPT", "version 0", "no AA"),
+    ),
     ("8.2.8", "DO", [*EDNS, "+dnssec", "NAME", "SOA"], wants(*SERVED, "OPT", "version 0", "DO", "no EDNS MBZ")),
-    ("8.2.9", "version 1 with DO", [*VERSION_1, "+dnssec", "NAME", "SOA"],
-     wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "DO", "no EDNS MBZ")),
-    ("8.2.10", "several defined options", [*EDNS, "+cookie", "+nsid", "+expire", "+subnet=0.0.0.0/0", "NAME", "SOA"],
-     wants(*SERVED, "OPT", "version 0", "no hop options", "no EDNS MBZ")),
+    (
+        "8.2.9",
+        "version 1 with DO",
+        [*VERSION_1, "+dnssec", "NAME", "SOA"],
+        wants("BADVERS", "no SOA", "no AA", "OPT", "version 0", "DO", "no EDNS MBZ"),
+    ),
+    (
+        "8.2.10",
+        "several defined options",
+        [*EDNS, "+cookie", "+nsid", "+expire", "+subnet=0.0.0.0/0", "NAME", "SOA"],
+        wants(*SERVED, "OPT", "version 0", "no hop options", "no EDNS MBZ"),
+    ),
     ("6891", "an OPT record of 0 octets offered", [*EDNS, "+bufsize=0", "NAME", "SOA"], wants(*SERVED, "OPT")),
     ("6891", "an OPT record of 65535 octets offered", [*EDNS, "+bufsize=65535", "NAME", "SOA"], wants(*SERVED, "OPT")),
-    ("7828", "keepalive and padding", [*EDNS, "+keepalive", "+padding=128", "NAME", "SOA"],
-     wants(*SERVED, "OPT", "no hop options")),
+    (
+        "7828",
+        "keepalive and padding",
+        [*EDNS, "+keepalive", "+padding=128", "NAME", "SOA"],
+        wants(*SERVED, "OPT", "no hop options"),
+    ),
     ("7873", "a cookie", [*EDNS, "+cookie=0102030405060708", "NAME", "SOA"], wants(*SERVED, "OPT", "no hop options")),
     ("7873", "a cookie of 3 octets", [*EDNS, "+ednsopt=10:010203", "NAME", "SOA"], wants("no hop options", "OPT")),
     ("", "class CH", ["+noedns", "version.bind", "CH", "TXT"], wants("REFUSED", "no answer", "no AA")),
@@ -99,10 +166,14 @@ def dig_matrix(report, name, transport):
     label = "forwarded" if name == FORWARDED else "private"
     for section, what, words, problems in MATRIX:
         title = f"{section or '-':8}{what}, {label}, {transport.strip('+')}"
-        reply = dig(*(name if word == "NAME" else word for word in words), "+notcp" if transport == "+udp" else transport)
+        reply = dig(
+            *(name if word == "NAME" else word for word in words), "+notcp" if transport == "+udp" else transport
+        )
         if problems is None:
-            report.check(f"{title}: none", [] if "SOA" not in reply.text.replace("IN SOA", "") or "failed" in reply.text
-                         else reply.text)
+            report.check(
+                f"{title}: none",
+                [] if "SOA" not in reply.text.replace("IN SOA", "") or "failed" in reply.text else reply.text,
+            )
         else:
             report.check(f"{title}: {problems.words}", problems(reply))
 
@@ -131,10 +202,18 @@ PACKETS = [
     ("two questions", packet(counts=(2, 0, 0, 0), body=QUESTION * 2), FORMERR),
     ("65,535 questions promised", packet(counts=(65535, 65535, 65535, 65535)), FORMERR),
     ("octets behind the question", packet(body=QUESTION + b"more"), FORMERR),
-    ("an answer in a query", packet(counts=(1, 1, 0, 0), body=QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0\1"), FORMERR),
+    (
+        "an answer in a query",
+        packet(counts=(1, 1, 0, 0), body=QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0a\0\0\1"),
+        FORMERR,
+    ),
     ("two OPT records", packet(counts=(1, 0, 0, 2), body=QUESTION + OPT * 2), FORMERR),
     ("an OPT record with a name", packet(counts=(1, 0, 0, 1), body=QUESTION + b"\x01a" + OPT), FORMERR),
-    ("an option longer than its record", packet(counts=(1, 0, 0, 1), body=QUESTION + OPT[:-1] + b"\x04\0\x0a\0\xff"), FORMERR),
+    (
+        "an option longer than its record",
+        packet(counts=(1, 0, 0, 1), body=QUESTION + OPT[:-1] + b"\x04\0\x0a\0\xff"),
+        FORMERR,
+    ),
     ("a name that points to itself", packet(body=b"\xc0\x0c\0\1\0\1"), FORMERR),
     ("a name without an end", packet(body=b"\x3f" + b"a" * 20), FORMERR),
     ("a label type nobody knows", packet(body=b"\x41a\0\0\1\0\1"), FORMERR),
@@ -180,7 +259,7 @@ def odd_packets(report, exchange, transport):
         elif reply is None:
             problem = "silence"
         else:
-            wrong = reply[:2] != data[:2] or not reply[2] & 0x80 or reply[3] & 0xf != rcode or reply[6:8] != b"\0\0"
+            wrong = reply[:2] != data[:2] or not reply[2] & 0x80 or reply[3] & 0xF != rcode or reply[6:8] != b"\0\0"
             problem = f"not rcode {rcode}: {reply.hex()}" if wrong else None
         report.check(f"-       {name}, {transport}: {RCODES[rcode]}", problem)
 
@@ -188,9 +267,17 @@ def odd_packets(report, exchange, transport):
 def sizes(report):
     """No datagram beyond what the client offered, nor 1232 octets beyond loopback."""
     name = b"\x05large\x07example\x03com\x00\x00\x1c\x00\x01"
-    for offered, address, most in ((None, LOCAL, 512), (512, LOCAL, 512), (0, LOCAL, 512), (1232, LOCAL, 1232),
-                                   (4096, LOCAL, 4096), (None, BEYOND, 512), (1232, BEYOND, 1232), (4096, BEYOND, 1232),
-                                   (65535, BEYOND, 1232)):
+    for offered, address, most in (
+        (None, LOCAL, 512),
+        (512, LOCAL, 512),
+        (0, LOCAL, 512),
+        (1232, LOCAL, 1232),
+        (4096, LOCAL, 4096),
+        (None, BEYOND, 512),
+        (1232, BEYOND, 1232),
+        (4096, BEYOND, 1232),
+        (65535, BEYOND, 1232),
+    ):
         data = packet(body=name)
         if offered is not None:
             data = packet(counts=(1, 0, 0, 1), body=name + b"\0\0\x29" + struct.pack("!H", offered) + b"\0" * 6)
@@ -202,14 +289,18 @@ def sizes(report):
         elif len(reply) > most or bool(reply[2] & 2) != (most < whole):
             problem = f"{len(reply)} octets, TC {bool(reply[2] & 2)}"
         where = "loopback" if address == LOCAL else "beyond loopback"
-        report.check(f"-       a large answer, {'no EDNS' if offered is None else f'{offered} offered'}, {where}: "
-                     f"at most {most}, {'whole' if most > whole else 'TC'}", problem)
+        report.check(
+            f"-       a large answer, {'no EDNS' if offered is None else f'{offered} offered'}, {where}: "
+            f"at most {most}, {'whole' if most > whole else 'TC'}",
+            problem,
+        )
 
 
 def check(world, report, _short):
     report.section("RFC 8906 section 8 and EDNS compliance, with dig")
-    config = world.configuration(PLAIN, listen=[f"{LOCAL}:53", f"{BEYOND}:53"],
-                                 upstream=f'public = ["udp://{PUBLIC}"]\nvpc = ["{VPC}"]')
+    config = world.configuration(
+        PLAIN, listen=[f"{LOCAL}:53", f"{BEYOND}:53"], upstream=f'public = ["udp://{PUBLIC}"]\nvpc = ["{VPC}"]'
+    )
     sidegate = world.run_sidegate(config)
     for name in (FORWARDED, PRIVATE):
         for transport in ("+udp", "+tcp"):

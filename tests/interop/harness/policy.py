@@ -51,7 +51,9 @@ class Endpoint:
         yield from own_flags(name, reply)
         wanted = {"A": self.v4, "AAAA": self.v6}.get(qtype, [])
         if qtype == "ANY":
-            if [(owner, kind, data) for owner, _, kind, data in reply.answer] != [(f"{name}.", "HINFO", '"RFC8482" ""')]:
+            if [(owner, kind, data) for owner, _, kind, data in reply.answer] != [
+                (f"{name}.", "HINFO", '"RFC8482" ""')
+            ]:
                 yield f"not the answer of RFC 8482: {reply.answer}"
         elif wanted:
             if reply.status != "NOERROR" or reply.data(qtype) != sorted(wanted) or len(reply.answer) != len(wanted):
@@ -199,15 +201,21 @@ INSIDE = [
 
 def ask_all(world, rows, peer, upstream):
     """For each row the problems found over all types, transports and spellings."""
-    asked = [(row, name, qtype, transport)
-             for row in rows for qtype in TYPES for transport in ("", " +tcp") for name in (row[1], mixed(row[1]))]
+    asked = [
+        (row, name, qtype, transport)
+        for row in rows
+        for qtype in TYPES
+        for transport in ("", " +tcp")
+        for name in (row[1], mixed(row[1]))
+    ]
     questions = [f"{name} {qtype}{transport or ' +notcp'}" for _, name, qtype, transport in asked]
     ours = batch(questions, world.work)
+    from_peer = batch([f"{name} {qtype} +tcp" for _, name, qtype, _ in asked], world.work, peer)
     theirs = {}
-    for (_, name, qtype, _), reply in zip(asked, batch([f"{n} {q} +tcp" for _, n, q, _ in asked], world.work, peer)):
+    for (_, name, qtype, _), reply in zip(asked, from_peer, strict=True):
         theirs[name, qtype] = reply
     found = {}
-    for (row, name, qtype, transport), reply in zip(asked, ours):
+    for (row, name, qtype, transport), reply in zip(asked, ours, strict=True):
         rule, lower, expected = row
         for problem in expected.problems(qtype, name, reply, theirs[name, qtype], upstream):
             found.setdefault((rule, lower), []).append(f"{name} {qtype}{transport}: {problem}")
@@ -224,12 +232,19 @@ def check_rows(world, report, rows, peer, upstream, label=""):
 def case_survives(world, report):
     """Only the question's own name takes the case of the question; other names stay as the peer wrote them."""
     problems = []
-    for lower, qtype in (("api.example.com", "A"), ("corp.internal", "ANY"), ("example.com", "MX"), ("nowhere.example.com", "A")):
+    for lower, qtype in (
+        ("api.example.com", "A"),
+        ("corp.internal", "ANY"),
+        ("example.com", "MX"),
+        ("nowhere.example.com", "A"),
+    ):
         name = mixed(lower)
         plain, odd = batch([f"{lower} {qtype} +tcp", f"{name} {qtype} +tcp"], world.work)
         for section in ("ANSWER", "AUTHORITY"):
-            wanted = sorted((name + "." if owner == lower + "." else owner, kind, data)
-                            for owner, _, kind, data in plain.sections.get(section, []))
+            wanted = sorted(
+                (name + "." if owner == lower + "." else owner, kind, data)
+                for owner, _, kind, data in plain.sections.get(section, [])
+            )
             got = sorted((owner, kind, data) for owner, _, kind, data in odd.sections.get(section, []))
             if got != wanted:
                 problems.append(f"{name} {qtype}: {got}\nnot {wanted}")
@@ -243,16 +258,20 @@ def described(expected):
         case AsPeer():
             return " ".join(["as the peer,", expected.status, *expected.addresses])
         case Chain():
-            return f"{len(expected.aliases)} aliases, then " + " ".join(expected.tail.get("A", [])
-                                                                        or [expected.tail.get("status", "NODATA")])
+            return f"{len(expected.aliases)} aliases, then " + " ".join(
+                expected.tail.get("A", []) or [expected.tail.get("status", "NODATA")]
+            )
         case _:
             return "does not exist"
 
 
 def check(world, report, short):
     report.section(f"Policy: {len(TYPES)} types, UDP and TCP, lower and mixed case")
-    sidegate = world.run_sidegate(world.configuration(POLICY, listen=[f"{LOCAL}:53", f"{BEYOND}:53"],
-                                                      upstream=UPSTREAM.replace("@DEFAULT@", "public")))
+    sidegate = world.run_sidegate(
+        world.configuration(
+            POLICY, listen=[f"{LOCAL}:53", f"{BEYOND}:53"], upstream=UPSTREAM.replace("@DEFAULT@", "public")
+        )
+    )
     check_rows(world, report, ROWS, PUBLIC, "public")
     check_rows(world, report, INSIDE, VPC, "vpc")
     case_survives(world, report)
@@ -266,13 +285,21 @@ def check(world, report, short):
     sidegate = world.run_sidegate(world.configuration(POLICY, upstream=UPSTREAM.replace("@DEFAULT@", "vpc")))
     check_rows(world, report, rows, VPC, "vpc", label=" (vpc)")
     [reply] = batch(["api.signed.example A +dnssec +adflag"], world.work)
-    report.check("CNAME   api.signed.example with DO: AD is clear, the alias keeps its signature", [
-        problem for problem, true in [
-            (f"AD is set: {reply.answer}", "ad" in reply.flags),
-            (f"no RRSIG of the CNAME: {reply.answer}",
-             not any(kind == "RRSIG" and data.startswith("CNAME ") for _, _, kind, data in reply.answer)),
-            (f"{reply.data('A')}, not {CUSTOM['A']}", reply.data("A") != CUSTOM["A"]),
-        ] if true])
+    report.check(
+        "CNAME   api.signed.example with DO: AD is clear, the alias keeps its signature",
+        [
+            problem
+            for problem, true in [
+                (f"AD is set: {reply.answer}", "ad" in reply.flags),
+                (
+                    f"no RRSIG of the CNAME: {reply.answer}",
+                    not any(kind == "RRSIG" and data.startswith("CNAME ") for _, _, kind, data in reply.answer),
+                ),
+                (f"{reply.data('A')}, not {CUSTOM['A']}", reply.data("A") != CUSTOM["A"]),
+            ]
+            if true
+        ],
+    )
     sidegate.stop()
 
     report.section("Policy without a list of ids: what public DNS does not know goes to the endpoint")

@@ -80,7 +80,14 @@ def run(command, within=30, env=None, cwd=None, stdin=None):
     command = [str(word) for word in command]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=within, env=env, cwd=cwd, input=stdin,
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=within,
+            env=env,
+            cwd=cwd,
+            input=stdin,
             check=False,
         )
     except subprocess.TimeoutExpired as late:

@@ -38,8 +38,10 @@ def delv(world, report):
         anchors.write_text("".join(f"{line}\n" for line in lines if zone in line), encoding="ascii")
         for transport in ("+notcp", "+tcp"):
             _, out, error = run(["delv", f"@{LOCAL}", "-a", anchors, f"+root={zone}", transport, name, rtype])
-            report.check(f"delv {name} {rtype} {transport}: {wanted.lstrip('; ')}",
-                         [] if wanted in out + error else (out + error).strip())
+            report.check(
+                f"delv {name} {rtype} {transport}: {wanted.lstrip('; ')}",
+                [] if wanted in out + error else (out + error).strip(),
+            )
 
 
 def kdig(report):
@@ -53,8 +55,10 @@ def kdig(report):
         _, out, error = run(["kdig", f"@{LOCAL}", "+timeout=6", *words, *questions])
         got = [match[1] for match in answer.finditer(out)]
         private = out.count(ENDPOINT[0]) == 2 and out.count(ENDPOINT[1]) == 2
-        report.check(f"kdig {label}: {len(names)} questions",
-                     [] if got == statuses and private and "WARNING" not in out + error else f"{got}\n{out}{error}")
+        report.check(
+            f"kdig {label}: {len(names)} questions",
+            [] if got == statuses and private and "WARNING" not in out + error else f"{got}\n{out}{error}",
+        )
 
 
 def pipeline(report):
@@ -70,7 +74,7 @@ def pipeline(report):
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if cut < len(frames):
                 for at in range(cut):
-                    tcp.sendall(frames[at:at + 1])
+                    tcp.sendall(frames[at : at + 1])
                 tcp.sendall(frames[cut:])
             else:
                 tcp.sendall(frames)
@@ -83,15 +87,18 @@ def pipeline(report):
                 pass
         idents, at = [], 0
         while at + 2 <= len(data):
-            length, = struct.unpack_from("!H", data, at)
+            (length,) = struct.unpack_from("!H", data, at)
             idents.append(struct.unpack_from("!H", data, at + 2)[0])
             at += 2 + length
-        report.check(f"{len(names)} questions on one connection, {label}, then FIN: each answered once",
-                     [] if sorted(idents) == list(range(len(names))) else f"{len(idents)} answers: {idents}")
+        report.check(
+            f"{len(names)} questions on one connection, {label}, then FIN: each answered once",
+            [] if sorted(idents) == list(range(len(names))) else f"{len(idents)} answers: {idents}",
+        )
 
 
 def many(report):
     """Connections side by side, each asking in turn."""
+
     def one(number):
         with socket.create_connection((LOCAL, 53), 5) as tcp:
             for turn in range(20):
@@ -107,9 +114,11 @@ def many(report):
 
 def check(world, report, short):
     report.section("delv, kdig, streams")
-    for peer, address in (("BIND, authority", PUBLIC), ("Unbound", UNBOUND))[:1 if short else 2]:
+    for peer, address in (("BIND, authority", PUBLIC), ("Unbound", UNBOUND))[: 1 if short else 2]:
         report.note(f"through {peer}")
-        sidegate = world.run_sidegate(world.configuration(PLAIN, upstream=f'public = ["udp://{address}"]\nvpc = ["{VPC}"]'))
+        sidegate = world.run_sidegate(
+            world.configuration(PLAIN, upstream=f'public = ["udp://{address}"]\nvpc = ["{VPC}"]')
+        )
         delv(world, report)
         if address == PUBLIC:
             kdig(report)

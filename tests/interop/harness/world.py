@@ -49,16 +49,46 @@ class World:
     def _certificates(self):
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         ca_key, request, extensions = (self.work / n for n in ("ca.key", "request.pem", "extensions"))
-        self._openssl("req", "-x509", *key, "-keyout", ca_key, "-out", self.authority, "-days", "2", "-subj",
-                      "/CN=interop authority", "-addext", "basicConstraints=critical,CA:TRUE",
-                      "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        self._openssl(
+            "req",
+            "-x509",
+            *key,
+            "-keyout",
+            ca_key,
+            "-out",
+            self.authority,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=interop authority",
+            "-addext",
+            "basicConstraints=critical,CA:TRUE",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
+        )
         self._openssl("req", *key, "-keyout", self.key, "-out", request, "-subj", f"/CN={TLS_NAME}")
         extensions.write_text(
-            f"subjectAltName=DNS:{TLS_NAME}," + ",".join(f"IP:{ip}" for ip in (PUBLIC, SECOND, VPC, UNBOUND))
+            f"subjectAltName=DNS:{TLS_NAME},"
+            + ",".join(f"IP:{ip}" for ip in (PUBLIC, SECOND, VPC, UNBOUND))
             + "\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
         )
-        self._openssl("x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", ca_key, "-CAcreateserial",
-                      "-days", "2", "-extfile", extensions, "-out", self.certificate)
+        self._openssl(
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            self.authority,
+            "-CAkey",
+            ca_key,
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            extensions,
+            "-out",
+            self.certificate,
+        )
 
     def _sign(self, zone):
         """Signs a zone and adds its key to the trust anchors."""
@@ -76,8 +106,10 @@ class World:
         with open(self.anchors, "a", encoding="ascii") as out:
             out.write(f'trust-anchors {{ {zone}. static-key {number[1]} "{number[2].replace(" ", "")}"; }};\n')
         shutil.copy(PEERS / "zones" / f"{zone}.zone", self.signed / f"{zone}.unsigned")
-        code, _, error = run(["dnssec-signzone", "-S", "-K", ".", "-N", "keep", "-o", zone, "-f", f"{zone}.zone",
-                              f"{zone}.unsigned"], cwd=self.signed)
+        code, _, error = run(
+            ["dnssec-signzone", "-S", "-K", ".", "-N", "keep", "-o", zone, "-f", f"{zone}.zone", f"{zone}.unsigned"],
+            cwd=self.signed,
+        )
         if code != 0:
             raise ProcessError(f"dnssec-signzone: {error}")
 
@@ -85,18 +117,27 @@ class World:
     def _break_signature(path, owner):
         """Turns round the signature of the A record of `owner`."""
         text = path.read_text(encoding="ascii")
-        pattern = re.compile(rf"^{re.escape(owner)}\s.*?RRSIG\s+A .*?\(\s.*?{re.escape(owner.split('.', 1)[1])}\s+"
-                             r"([A-Za-z0-9+/])", re.S | re.M)
+        pattern = re.compile(
+            rf"^{re.escape(owner)}\s.*?RRSIG\s+A .*?\(\s.*?{re.escape(owner.split('.', 1)[1])}\s+"
+            r"([A-Za-z0-9+/])",
+            re.S | re.M,
+        )
         found = pattern.search(text)
         at = found.start(1)
-        path.write_text(text[:at] + ("B" if found[1] == "A" else "A") + text[at + 1:], encoding="ascii")
+        path.write_text(text[:at] + ("B" if found[1] == "A" else "A") + text[at + 1 :], encoding="ascii")
 
     def _render(self, template, name, address):
         home = self.work / name
         home.mkdir(exist_ok=True)
         values = {
-            "DIR": home, "ADDRESS": address, "PUBLIC": PUBLIC, "ZONES": PEERS / "zones", "SIGNED": self.signed,
-            "CERTIFICATE": self.certificate, "KEY": self.key, "ANCHORS": self.anchors,
+            "DIR": home,
+            "ADDRESS": address,
+            "PUBLIC": PUBLIC,
+            "ZONES": PEERS / "zones",
+            "SIGNED": self.signed,
+            "CERTIFICATE": self.certificate,
+            "KEY": self.key,
+            "ANCHORS": self.anchors,
             "ANCHOR_RECORDS": self.anchor_records,
         }
         text = (PEERS / template).read_text(encoding="utf-8")
@@ -125,8 +166,11 @@ class World:
     @staticmethod
     def logs(home):
         """The end of what a peer wrote."""
-        return "\n".join(path.read_text(errors="replace")[-1500:] for path in home.glob("*")
-                         if path.suffix == ".log" or path.name == "output")
+        return "\n".join(
+            path.read_text(errors="replace")[-1500:]
+            for path in home.glob("*")
+            if path.suffix == ".log" or path.name == "output"
+        )
 
     # Sidegate.
 
@@ -145,8 +189,13 @@ class World:
     def start(self, *words, env=None, name="sidegate"):
         """Starts the binary with these words; does not wait."""
         self._count += 1
-        process = Process(name, [self.sidegate, *words], self.work / f"sidegate-{self._count}.log",
-                          env={**os.environ, **(env or {})}, cwd=self.work)
+        process = Process(
+            name,
+            [self.sidegate, *words],
+            self.work / f"sidegate-{self._count}.log",
+            env={**os.environ, **(env or {})},
+            cwd=self.work,
+        )
         self._sidegates.append(process)
         return process
 
@@ -157,8 +206,9 @@ class World:
         process.await_port(address, int(port))
 
         def answers():
-            code, out, _ = run(["dig", f"@{address}", "-p", port, "+tries=1", "+timeout=1", "+short",
-                                "health.sidegate.invalid", "TXT"])
+            code, out, _ = run(
+                ["dig", f"@{address}", "-p", port, "+tries=1", "+timeout=1", "+short", "health.sidegate.invalid", "TXT"]
+            )
             return code == 0 and "ok" in out
 
         wait_until(answers, 10, f"sidegate's health name on {listen}")
