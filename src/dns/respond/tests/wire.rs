@@ -125,7 +125,7 @@ fn a_cached_answer_is_served_by_its_age_to_those_who_asked_the_same_and_refreshe
     assert_eq!(at(&packet, 89), (Outcome::Reply, Some(11)));
     assert_eq!(at(&packet, 91), (Outcome::ReplyAndRefresh(Upstream::Vpc), Some(9)));
     assert_eq!(at(&packet, 100).0, Outcome::Ask(Upstream::Vpc));
-    assert_eq!(at(&with_opt(packet.clone(), 1232, 0, true), 1).0, Outcome::Ask(Upstream::Vpc), "DO asks for more");
+    assert_eq!(at(&with_opt(packet, 1232, 0, true), 1).0, Outcome::Ask(Upstream::Vpc), "DO asks for more");
 }
 
 /// Whether a packet is a plain question: anything else must never reach an upstream.
