@@ -43,6 +43,8 @@ pub struct App {
     admin: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     gate: watch::Sender<admin::Gate>,
+    /// Keep `/ready` from saying yes before every required list is there.
+    missing_lists: Vec<admin::Block>,
     /// What `/live` asks.
     dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
@@ -88,6 +90,7 @@ impl App {
 
         let stop = CancellationToken::new();
         let attempted = readiness.block("endpoint addresses");
+        let missing_lists = blocks(&readiness, &discovery);
         plane.serve()?;
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
@@ -109,6 +112,7 @@ impl App {
             admin: admin_address,
             admin_listen: config.admin.listen,
             gate,
+            missing_lists,
             dns_addresses,
             readiness,
             stop,
@@ -151,6 +155,10 @@ impl App {
         self.plane.reload(dns_config(&config, &self.surroundings.resolv_conf))?;
         self.following.abort();
         self.discovery.reload(discovery)?;
+        // Once ready it stays so.
+        if !self.missing_lists.is_empty() {
+            self.missing_lists = blocks(&self.readiness, &self.discovery);
+        }
         let look_up = look_up(self.plane.service());
         self.following = tokio::spawn(Arc::clone(&self.discovery).follow_endpoints(look_up, ()));
         self.gate.send_replace(gate(&config));
@@ -305,6 +313,10 @@ fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
             Ok(())
         })
     })
+}
+
+fn blocks(readiness: &Readiness, discovery: &Discovery) -> Vec<admin::Block> {
+    discovery.missing_lists().into_iter().map(|source| readiness.block(format!("list of {source}"))).collect()
 }
 
 /// Who may ask admin.

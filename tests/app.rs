@@ -120,7 +120,10 @@ async fn an_apex_with_public_addresses_is_no_endpoint() {
 async fn while_a_required_list_is_missing_unknown_ids_are_not_ready_and_the_rest_works() {
     let world = World::start().await.unwrap();
     let source = format!("{REGION}\n[[discovery]]\nkind = \"file\"\npath = \"/nonexistent/ids\"\n");
-    let app = start(config(world.public_resolver(), world.vpc_resolver(), &source)).await;
+    let source = source.replace("listen = \"\"", "listen = \"127.0.0.1:0\"");
+    let app = App::start(config(world.public_resolver(), world.vpc_resolver(), &source), nowhere()).await.unwrap();
+    let pending = sidegate::admin::client::ask(app.admin_address().unwrap(), "/ready").await.unwrap_err();
+    assert!(pending.contains("list of file /nonexistent/ids"), "{pending}");
     let reply = ask(&app, world.names().public_api, RecordType::A).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(addresses(&app, world.names().custom_domain).await, world.gateway_addresses());

@@ -9,7 +9,7 @@
 //! - [`sockets`]: listeners that share a port
 //! - [`client`]: a caller that resolves a name and makes an HTTPS call
 //! - [`table`]: what came of the calls, told to a manager
-//! - [`hints`], [`wants_colour`]: for the command around it
+//! - [`hints()`], [`wants_colour`]: for the command around it
 
 pub mod certificates;
 pub mod client;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use super::config::{AddressSource, Config, EndpointConfig, SourceKind};
+use super::config::{AddressSource, Config, EndpointConfig, SourceConfig, SourceKind};
 use super::learned::Learned;
 use crate::interfaces;
 use crate::policy::{
@@ -64,6 +64,11 @@ impl Discovery {
             next.generation += 1;
             *table = Arc::new(next);
         });
+    }
+
+    /// The required sources that have no list yet, by the names they go by in logs.
+    pub fn missing_lists(&self) -> Vec<String> {
+        missing_lists(&self.state().config).collect()
     }
 
     /// Takes over another configuration. Addresses of endpoints that stay are kept until they are looked up anew; what
@@ -197,16 +202,17 @@ fn build(config: &Config, addresses: impl Fn(&EndpointConfig) -> Addresses) -> R
     });
     let mut table = Table::new(endpoints.collect(), Arc::new(names(config)), config.dns_suffix.as_ref())?;
     table.ids = Arc::new(ids(config));
-    table.not_ready =
-        config.sources.iter().find(|source| source.required && source.kind != SourceKind::Learned).map(|source| {
-            NotReady {
-                source: source.label().into(),
-                last_error: Some(
-                    "this version has no source of this kind: list the ids in policy.private_api_ids".into(),
-                ),
-            }
-        });
+    table.not_ready = missing_lists(config).next().map(|source| NotReady {
+        source: source.into(),
+        last_error: Some("this version has no source of this kind: list the ids in policy.private_api_ids".to_owned()),
+    });
     Ok(table)
+}
+
+/// No source but `learned` is built, so every other required one is still without a list.
+fn missing_lists(config: &Config) -> impl Iterator<Item = String> {
+    let lacks_list = |source: &&SourceConfig| source.required && source.kind != SourceKind::Learned;
+    config.sources.iter().filter(lacks_list).map(SourceConfig::label)
 }
 
 fn names(config: &Config) -> Names {

@@ -192,6 +192,9 @@ impl Encoder {
         let mut encoder = Self { out: vec![0; HEADER], ttls: Vec::new(), suffixes: Vec::new() };
         put_u16(&mut encoder.out, 4, 1);
         encoder.name(name);
+        // The question is overwritten in the client's case: only a name that is the question may point into it, not
+        // every other one that ends as it does.
+        encoder.suffixes.truncate(1);
         encoder.out.extend(qtype.to_be_bytes());
         encoder.out.extend(CLASS_IN.to_be_bytes());
         encoder
@@ -256,7 +259,11 @@ impl Encoder {
                 return end;
             }
             if !pointed {
-                if let Some(&target) = self.suffixes.iter().find(|&&target| self.is_at(target.into(), rest)) {
+                // In a message this long only the name that was asked for is worth a search.
+                let searched = if self.out.len() < POINTER_REACH { self.suffixes.len() } else { 1 };
+                if let Some(&target) =
+                    self.suffixes.iter().take(searched).find(|&&target| self.is_at(target.into(), rest))
+                {
                     self.out.extend((0xc000 | target).to_be_bytes());
                     pointed = true;
                 } else {

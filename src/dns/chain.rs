@@ -41,6 +41,12 @@ fn belongs_elsewhere(link: &[u8], table: &Table, upstream: Upstream) -> bool {
     decision.rule <= Rule::OtherInZone && decision.route != Route::Upstream(upstream)
 }
 
+/// Drops additional records of names that belong elsewhere: no client may take an address past the policy because it
+/// came along with an MX, SRV or HTTPS record.
+pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
+    message.additional.retain(|record| !belongs_elsewhere(&record.owner, table, upstream));
+}
+
 /// Whether the answer holds good only under the table's present routing, because it passes through names that rules 0
 /// to 5 decide.
 pub fn depends_on_routing(message: &Message, question: &Question, table: &Table) -> bool {
@@ -152,6 +158,14 @@ mod tests {
             let question = Question::new(name("api.example.com"), qtype);
             assert!(cut(&captured("d-abc"), &question, &table(), Upstream::Vpc).is_some());
         }
+    }
+
+    #[test]
+    fn no_address_comes_along_past_the_policy() {
+        let mut message =
+            Message { additional: vec![a(&format!("priv1.{ZONE}"), 60), a("other.example", 60)], ..Message::default() };
+        drop_strays(&mut message, &table(), Upstream::Public);
+        assert_eq!(message.additional, [a("other.example", 60)]);
     }
 
     #[test]

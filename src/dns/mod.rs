@@ -6,8 +6,8 @@
 //!
 //! - `wire`, `query`, `message`, `frame`: bytes in
 //! - `reply`, `answer`: bytes out
-//! - [`respond`]: the heart; no I/O
-//! - `question`, `cache`, `chain`, `resolver`: what is asked, remembered, cut, and in what order
+//! - [`respond()`]: the heart; no I/O
+//! - `question`, `cache`, `relevance`, `chain`, `resolver`: what is asked, remembered, dropped, cut, and in what order
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
 //! - [`health`]: is a listener alive?
@@ -24,6 +24,7 @@ mod message;
 mod plane;
 mod query;
 mod question;
+mod relevance;
 mod reply;
 mod resolver;
 mod respond;

@@ -23,7 +23,7 @@ const PLAIN_UDP: usize = 512;
 /// How large a reply may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyLimit {
-    /// A client beyond loopback: what it offers, at most [`UDP_PAYLOAD`].
+    /// A client beyond loopback: what it offers, at most 1,232 octets.
     Udp,
     /// A client on loopback: what it offers.
     LoopbackUdp,

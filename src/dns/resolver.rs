@@ -17,6 +17,7 @@ use super::chain;
 use super::message::Message;
 use super::query::Query;
 use super::question::{CacheKey, Question};
+use super::relevance::keep_relevant;
 use super::reply::ReplyLimit;
 use super::respond::local;
 use super::upstream::{AskError, OwnSockets, Upstreams};
@@ -160,7 +161,7 @@ impl Resolver {
     /// When no server of the group answers within four seconds.
     pub async fn look_up(&self, question: &Question, upstream: Upstream) -> Result<Message, AskError> {
         let mut message = self.upstreams.ask(upstream, question, Instant::now() + ANSWER_WITHIN).await?;
-        message.keep_relevant(question.name.wire());
+        keep_relevant(&mut message, question.name.wire());
         Ok(message)
     }
 
@@ -247,11 +248,12 @@ impl Resolver {
         deadline: Instant,
     ) -> (Answer, Validity) {
         let name = question.name.wire();
-        message.keep_relevant(name);
+        keep_relevant(&mut message, name);
         if upstream == Upstream::Public {
             self.observe(&message, question);
         }
         let table = self.table();
+        chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
         let validity = if cut.is_some() || chain::depends_on_routing(&message, question, &table) {
             Validity::Only(table.generation)

@@ -1,6 +1,6 @@
 //! A domain name in the one form that can be compared byte by byte: lower-case wire form.
 //!
-//! Used by [`super::route`] for every look-up, by `config` for every name an operator writes, and by `dns` for what
+//! Used by [`super::route()`] for every look-up, by `config` for every name an operator writes, and by `dns` for what
 //! comes off the network. A name is kept inline, so reading one from a packet allocates nothing.
 
 use std::borrow::Borrow;

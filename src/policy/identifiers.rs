@@ -1,6 +1,6 @@
 //! The identifiers AWS hands out, as types: API ids, regions, VPC endpoint ids.
 //!
-//! Built by `config` and `discovery`, compared by [`super::route`].
+//! Built by `config` and `discovery`, compared by [`super::route()`].
 
 use std::borrow::Borrow;
 use std::fmt;

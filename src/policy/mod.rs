@@ -1,13 +1,13 @@
 //! The core both planes share: which way does a name go?
 //!
-//! Pure data and one pure function, [`route`]: no I/O, no async, no clock. `config` and `discovery` build a [`Table`],
-//! `dns` asks it for every question, `forward` for every connection.
+//! Pure data and one pure function, [`route()`]: no I/O, no async, no clock. `config` and `discovery` build a
+//! [`Table`], `dns` asks it for every question, `forward` for every connection.
 //!
 //! - [`HostName`], [`ApiId`], [`Region`], [`VpceId`]: values that cannot be wrong once they exist
 //! - [`Networks`]: who may use a listener
 //! - [`Partition`]: which DNS suffix belongs to a region
 //! - [`Table`]: everything known at one moment; immutable, swapped as a whole
-//! - [`route`]: the table of rules 0 to 7
+//! - [`route()`]: the table of rules 0 to 7
 
 mod host_name;
 mod identifiers;

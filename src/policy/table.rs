@@ -1,4 +1,4 @@
-//! Everything known at one moment: the immutable table that [`super::route`] reads.
+//! Everything known at one moment: the immutable table that [`super::route()`] reads.
 //!
 //! `discovery` builds one whenever an id or an address changes and publishes it whole; both planes only read. Parts that
 //! seldom change sit behind `Arc`, so that a new table costs the same with ten ids and with a hundred thousand.

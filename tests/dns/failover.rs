@@ -23,9 +23,6 @@ async fn with_code(rcode: u16) -> Upstream {
     Upstream::answering(move |query| Answer::to(query).rcode(rcode).option(15, b"\x00\x06bogus").to_wire()).await
 }
 
-/// The reply to a query.
-type Script = fn(&[u8]) -> Vec<u8>;
-
 fn ask(name: &str) -> Ask {
     Ask::new(name, A).edns(1232, false)
 }
@@ -69,6 +66,7 @@ async fn a_silent_server_is_joined_by_the_next_and_asked_after_it_from_then_on()
 
 #[tokio::test]
 async fn a_server_that_answers_nonsense_is_passed_over() {
+    type Script = fn(&[u8]) -> Vec<u8>;
     let scripts: [Script; 3] = [
         // One record is announced and none is there.
         |query| {

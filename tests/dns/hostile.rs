@@ -84,17 +84,13 @@ async fn over_tcp_too_only_the_exact_reply_is_taken() {
 #[tokio::test]
 async fn two_thousand_forged_replies_change_neither_the_answer_nor_the_servers_health() {
     let upstream = Upstream::start(|asked| {
-        let kinds = forgeries(&asked.query);
-        let mut actions = Vec::new();
-        for round in 0..2_000 {
-            actions.push(kinds[round % kinds.len()].1.clone());
-            if round % 50 == 0 {
-                // A socket holds only so many; the good one must not be lost among them.
-                actions.push(Action::Wait(Duration::from_millis(2)));
-            }
+        let kinds: Vec<Action> = forgeries(&asked.query).into_iter().map(|(_, action)| action).collect();
+        let mut actions: Vec<Action> = kinds.iter().cycle().take(2_000).cloned().collect();
+        // A socket holds only so many of them, so the good one comes until it must have found room.
+        for _ in 0..50 {
+            actions.push(Action::Reply(good(&asked.query)));
+            actions.push(Action::Wait(Duration::from_millis(20)));
         }
-        actions.push(Action::Wait(Duration::from_millis(20)));
-        actions.push(Action::Reply(good(&asked.query)));
         actions
     })
     .await;

@@ -62,7 +62,7 @@ fn ids_are_learned_only_where_nothing_else_is_known() {
     assert!(learns(|_| {}));
     assert!(!learns(|config| config.private_api_ids = vec!["a1".parse().unwrap()]));
     assert!(!learns(|config| config.endpoints[0].private_api_ids = vec!["a1".parse().unwrap()]));
-    let source = |kind| crate::discovery::SourceConfig { kind, interval: Duration::from_secs(60), required: false };
+    let source = |kind| SourceConfig { kind, interval: Duration::from_secs(60), required: false };
     assert!(source(SourceKind::Learned).label() == "learned");
     let mut explicit = config();
     explicit.private_api_ids = vec!["a1".parse().unwrap()];

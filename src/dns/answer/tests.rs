@@ -100,7 +100,7 @@ fn every_kind_of_record_leaves_in_its_section_as_it_came() {
 fn names_are_compressed_where_the_rfc_allows_it_and_nowhere_else() {
     let many = (0..50).map(|_| ("www.example.com.", RData::MX(MX::new(1, name("mx.mail.example.com."))))).collect();
     let out = rendered(&encoded(&parsed(&received(many, vec![], vec![]))), &query(0x0100, None), 0);
-    assert!(out.len() < 33 + 50 * 16 + 10, "{} octets", out.len());
+    assert!(out.len() < 33 + 50 * 16 + 25, "{} octets", out.len());
     assert_eq!(Proto::from_vec(&out).unwrap().answers[49].data.to_string(), "1 mx.mail.example.com.");
     let srv = vec![("www.example.com.", RData::SRV(SRV::new(1, 2, 3, name("www.example.com."))))];
     let out = rendered(&encoded(&parsed(&received(srv, vec![], vec![]))), &query(0x0100, None), 0);

@@ -30,6 +30,8 @@ pub struct Encrypted {
     /// The name the certificate must carry.
     name: Arc<str>,
     config: Arc<rustls::ClientConfig>,
+    /// Owns the tasks that drive the connections, and ends them when it goes.
+    runtime: TokioRuntimeProvider,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -46,7 +48,7 @@ fn transport_error(error: impl std::fmt::Display) -> AskError {
 impl Encrypted {
     /// A connection to be made to a server whose certificate is for `name`.
     pub fn new(carrier: Carrier, name: Arc<str>, config: Arc<rustls::ClientConfig>) -> Self {
-        Self { carrier, name, config, connection: Mutex::default() }
+        Self { carrier, name, config, runtime: TokioRuntimeProvider::new(), connection: Mutex::default() }
     }
 
     /// Sends the query to the server at `address` and waits for its reply. A kept connection that fails is replaced
@@ -82,7 +84,7 @@ impl Encrypted {
         if let Some(connection) = &*slot {
             return Ok((connection.clone(), true));
         }
-        let provider = TokioRuntimeProvider::new();
+        let provider = self.runtime.clone();
         let connection = match &self.carrier {
             Carrier::Https { path } => {
                 HttpsClientStream::builder(Arc::clone(&self.config), provider)

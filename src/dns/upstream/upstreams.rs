@@ -72,10 +72,10 @@ impl Upstreams {
         &self.own
     }
 
-    /// Asks a group; see [`Group::ask`].
+    /// Asks a group; see `Group::ask`.
     ///
     /// # Errors
-    /// As [`Group::ask`].
+    /// As `Group::ask`.
     pub async fn ask(&self, upstream: Upstream, question: &Question, deadline: Instant) -> Result<Message, AskError> {
         let group = match upstream {
             Upstream::Public => &self.public,
@@ -125,7 +125,14 @@ fn client_config(extra_roots: &[PathBuf]) -> Result<rustls::ClientConfig, Upstre
     let builder =
         rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls)?;
     if extra_roots.is_empty() {
-        return Ok(builder.with_platform_verifier().map_err(tls)?.with_no_client_auth());
+        return match builder.with_platform_verifier() {
+            Ok(builder) => Ok(builder.with_no_client_auth()),
+            Err(error) => {
+                // Plain servers may be enough; the encrypted ones will refuse to be trusted, one by one.
+                tracing::warn!("no roots to trust encrypted upstreams by ({error}): install ca-certificates");
+                no_roots()
+            }
+        };
     }
     let mut roots: Vec<CertificateDer<'static>> = Vec::new();
     for path in extra_roots {

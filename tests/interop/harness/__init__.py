@@ -1,0 +1,1 @@
+"""Sidegate between real peers: what `run` starts inside its namespace."""
