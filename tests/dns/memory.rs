@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hickory_proto::op::ResponseCode;
 
-use crate::gate::{Gate, PATIENCE, ZONE, until};
+use crate::gate::{Gate, ZONE, until};
 use crate::upstream::{Action, Upstream};
 use crate::wire::{A, Answer, Ask, a, asked_name, code, data, extended_errors};
 
@@ -115,14 +115,12 @@ async fn while_the_server_is_silent_stale_answers_come_early_without_asking_each
     let gate = Gate::start(&[upstream.address]);
     gate.ask(&ask("www.example.com")).await;
     silent.store(true, Ordering::SeqCst);
-    let started = std::time::Instant::now();
     let is_stale = async || {
         let reply = gate.ask(&ask("www.example.com")).await;
         assert_eq!(data(&reply), ["192.0.2.1"]);
         !extended_errors(&reply).is_empty()
     };
     until("the answer is stale", is_stale).await;
-    assert!(started.elapsed() < PATIENCE);
     until("the failure is known", || async { gate.plane.service().borrow().resolver.in_flight() == 0 }).await;
     let asked = upstream.count();
     for _ in 0..10 {

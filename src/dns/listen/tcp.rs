@@ -187,3 +187,94 @@ fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
         replies.extend_from_slice(reply);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::dns::question::Question;
+    use crate::dns::resolver::Resolver;
+    use crate::dns::upstream::Upstreams;
+    use crate::dns::wire::rtype;
+    use crate::policy::{Networks, Table};
+
+    /// A connection being served, its far end, and what ends its listener.
+    fn connection(buffer: usize) -> (DuplexStream, CancellationToken) {
+        let (_, tables) = watch::channel(Arc::new(Table::default()));
+        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[]).unwrap();
+        let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
+        let service = Service { resolver, clients: Networks::private(), counters: Arc::default() };
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (place, _) = Arc::new(Connections::default()).admit(client.ip(), Instant::now());
+        let stop = CancellationToken::new();
+        let connection = Connection {
+            service: watch::Sender::new(Arc::new(service)).subscribe(),
+            client,
+            place,
+            stop: stop.clone(),
+        };
+        let (near, far) = duplex(buffer);
+        tokio::spawn(async move { connection.serve(near).await });
+        (far, stop)
+    }
+
+    fn query() -> Vec<u8> {
+        let question = Question::new(crate::dns::HEALTH_NAME.parse().unwrap(), rtype::TXT);
+        crate::dns::frame::frame(&question.to_wire(false))
+    }
+
+    /// Seconds until the other side has closed, and what it sent before.
+    async fn until_closed(client: &mut DuplexStream) -> (u64, usize) {
+        let (started, mut sent) = (tokio::time::Instant::now(), Vec::new());
+        client.read_to_end(&mut sent).await.unwrap();
+        (started.elapsed().as_secs(), sent.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection_with_half_a_query_or_none() {
+        for written in [0, 1, 2, 20] {
+            let (mut client, _stop) = connection(4096);
+            client.write_all(&query()[..written]).await.unwrap();
+            assert_eq!(until_closed(&mut client).await, (10, 0), "{written} octets");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_prolongs_a_connection_and_single_octets_do_not() {
+        let (mut client, _stop) = connection(4096);
+        let mut reply = [0; 512];
+        for _ in 0..3 {
+            sleep(Duration::from_secs(8)).await;
+            client.write_all(&query()).await.unwrap();
+            assert!(client.read(&mut reply).await.unwrap() > 0);
+        }
+        let started = tokio::time::Instant::now();
+        for octet in query() {
+            if client.write_all(&[octet]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(started.elapsed().as_secs(), 11, "the write after the tenth second fails");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_gone_soon() {
+        let (mut client, _stop) = connection(64);
+        let started = tokio::time::Instant::now();
+        while client.write_all(&query()).await.is_ok() {}
+        assert_eq!(started.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_listener_ends_an_idle_connection_does_at_once_and_one_that_has_sent_is_answered() {
+        for written in [0, query().len()] {
+            let (mut client, stop) = connection(4096);
+            client.write_all(&query()[..written]).await.unwrap();
+            stop.cancel();
+            let (seconds, sent) = until_closed(&mut client).await;
+            assert_eq!((seconds, sent > 0), (0, written > 0));
+        }
+    }
+}
