@@ -1,14 +1,14 @@
 //! The composition root: builds everything from a configuration, binds it all before anything is served, keeps it
 //! running, changes it at a reload, drains it at the end. The only file that knows everyone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Liveness, Readiness};
@@ -16,6 +16,7 @@ use crate::config::{Config, DnsAnswer};
 use crate::discovery::{self, AddressSource, Discovery, EndpointConfig, Family, Found, HealthCheck, LookUp, Metadata};
 use crate::dns::upstream::Server;
 use crate::dns::{self, Existence, Observer, Plane, Question, Service, rtype};
+use crate::interfaces;
 use crate::policy::{Table, Upstream};
 use crate::resolv_conf;
 
@@ -34,6 +35,9 @@ impl Surroundings {
     }
 }
 
+/// What `/ready` calls the first attempt to look endpoints up.
+const ENDPOINT_ADDRESSES: &str = "endpoint addresses";
+
 /// A running Sidegate.
 #[derive(Debug)]
 pub struct App {
@@ -49,8 +53,8 @@ pub struct App {
     dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
     stop: CancellationToken,
-    /// Follows the endpoints of the configuration in force.
-    following: JoinHandle<()>,
+    /// Keeps the discovery of the configuration in force up to date.
+    following: JoinSet<()>,
     grace: Duration,
     linger: Duration,
 }
@@ -63,15 +67,8 @@ impl App {
     pub async fn start(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
         warn_of_gaps(&config);
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
-        let observer: Observer = {
-            let discovery = Arc::clone(&discovery);
-            Arc::new(move |name, existence| match existence {
-                Existence::NoSuchName => discovery.learn(name),
-                Existence::Exists => discovery.unlearn(name),
-            })
-        };
         let dns = dns_config(&config, &surroundings.resolv_conf);
-        let mut plane = Plane::bind(dns, discovery.table(), Some(observer))?;
+        let mut plane = Plane::bind(dns, discovery.table(), Some(observer(&discovery)))?;
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
         let dns_addresses = watch::Sender::new(plane.addresses());
@@ -89,7 +86,7 @@ impl App {
         let admin_address = admin.as_ref().map(admin::Server::address).transpose()?;
 
         let stop = CancellationToken::new();
-        let attempted = readiness.block("endpoint addresses");
+        let attempted = readiness.block(ENDPOINT_ADDRESSES);
         let missing_lists = blocks(&readiness, &discovery);
         plane.serve()?;
         for address in plane.addresses() {
@@ -100,11 +97,7 @@ impl App {
             tokio::spawn(admin.serve(stop.clone()));
         }
         readiness.bound();
-        let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up(plane.service()), attempted));
-        tokio::spawn({
-            let (discovery, stop) = (Arc::clone(&discovery), stop.clone());
-            async move { stop.run_until_cancelled(discovery.expire_learned()).await }
-        });
+        let following = follow(&discovery, plane.service(), Some(attempted));
         Ok(Self {
             surroundings,
             discovery,
@@ -150,17 +143,18 @@ impl App {
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         warn_of_gaps(&config);
         let discovery = discovery_config(&config, &self.surroundings).await?;
-        // Built once to see that it can be: after the plane has changed there is no way back.
-        Discovery::new(discovery.clone())?;
-        self.plane.reload(dns_config(&config, &self.surroundings.resolv_conf))?;
-        self.following.abort();
-        self.discovery.reload(discovery)?;
+        let discovery = Arc::new(self.discovery.successor(discovery)?);
+        let dns = dns_config(&config, &self.surroundings.resolv_conf);
+        self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
+        // What has not been attempted yet is still waited for.
+        let is_ready = self.readiness.state() == admin::State::Ready;
+        let attempted = (!is_ready).then(|| self.readiness.block(ENDPOINT_ADDRESSES));
+        self.following = follow(&discovery, self.plane.service(), attempted);
+        self.discovery = discovery;
         // Once ready it stays so.
         if !self.missing_lists.is_empty() {
             self.missing_lists = blocks(&self.readiness, &self.discovery);
         }
-        let look_up = look_up(self.plane.service());
-        self.following = tokio::spawn(Arc::clone(&self.discovery).follow_endpoints(look_up, ()));
         self.gate.send_replace(gate(&config));
         self.dns_addresses.send_replace(self.plane.addresses());
         if config.admin.listen != self.admin_listen {
@@ -176,7 +170,7 @@ impl App {
         self.readiness.drain();
         tracing::info!(linger = ?self.linger, grace = ?self.grace, "draining");
         tokio::time::sleep(self.linger).await;
-        self.following.abort();
+        drop(self.following);
         if !self.plane.drain(self.grace).await {
             tracing::warn!("some answers were still owed when the grace was over");
         }
@@ -243,12 +237,9 @@ fn dns_config(config: &Config, resolv_conf: &Path) -> dns::Config {
     let mut dns = config.dns.clone();
     if !config.vpc_is_set {
         let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-        let is_us = |address: &SocketAddr| {
-            dns.listen.iter().any(|own| {
-                own.port() == address.port()
-                    && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
-            })
-        };
+        let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+        let is_us =
+            |address: &SocketAddr| dns.listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
         let servers: Vec<Server> = resolv_conf::name_servers(&text)
             .into_iter()
             .map(|ip| SocketAddr::new(ip, 53))
@@ -282,9 +273,34 @@ fn warn_of_gaps(config: &Config) {
             tracing::warn!("{key}.listen: the HTTPS forwarder is not part of this version, nothing listens there");
         }
     }
+    if config.endpoints.iter().any(|endpoint| endpoint.health == HealthCheck::Tcp) {
+        tracing::warn!("endpoint.health = \"tcp\" is not part of this version: static addresses are always answered");
+    }
     if config.dns_answer == DnsAnswer::Forwarder {
         tracing::warn!("dns.answer = \"forwarder\" needs the HTTPS forwarder: endpoint addresses are answered instead");
     }
+}
+
+/// Tells a discovery what public DNS says.
+fn observer(discovery: &Arc<Discovery>) -> Observer {
+    let discovery = Arc::clone(discovery);
+    Arc::new(move |name, existence| match existence {
+        Existence::NoSuchName => discovery.learn(name),
+        Existence::Exists => discovery.unlearn(name),
+    })
+}
+
+/// Keeps a discovery up to date until the result is dropped.
+fn follow(
+    discovery: &Arc<Discovery>,
+    service: watch::Receiver<Arc<Service>>,
+    attempted: Option<admin::Block>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), attempted));
+    let discovery = Arc::clone(discovery);
+    tasks.spawn(async move { discovery.expire_learned().await });
+    tasks
 }
 
 /// Asks the VPC group of whatever configuration is in force.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::merge::{Discovery, nearest_first};
+use crate::interfaces;
 use crate::policy::{Addresses, EndpointIndex, HostName, is_globally_routable};
 
 /// The shortest time between two look-ups, whatever the TTL.
@@ -138,7 +139,7 @@ async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Resul
         let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     };
-    if is_apex && found.iter().any(|address| is_globally_routable(*address)) {
+    if is_apex && is_public(&found) {
         let problem = format!(
             "{name} resolves to public addresses: private DNS is off for this VPC's execute-api endpoint, or there is none; \
              set endpoint.dns_name or endpoint.addresses"
@@ -146,6 +147,14 @@ async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Resul
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     }
     Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..nearest_first(found.into_iter()) }, ttl))
+}
+
+/// Whether these are the addresses of the internet's front door rather than of an endpoint. IPv6 addresses say nothing:
+/// those of a VPC are globally routable too. Nor do addresses in a network of this host, which may have public ones.
+fn is_public(found: &[IpAddr]) -> bool {
+    let networks = interfaces::networks();
+    let is_near = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
+    found.iter().any(|address| address.is_ipv4() && is_globally_routable(*address) && !is_near(address))
 }
 
 #[cfg(test)]

@@ -52,10 +52,6 @@ impl Learned {
     pub(super) fn names(&self) -> HashSet<HostName> {
         self.0.keys().copied().collect()
     }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 #[cfg(test)]

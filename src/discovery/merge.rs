@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -40,11 +41,7 @@ impl Discovery {
     /// An endpoint whose region has no DNS suffix.
     pub fn new(config: Config) -> Result<Self, TableError> {
         let table = build(&config, |endpoint| static_addresses(endpoint).unwrap_or_default())?;
-        Ok(Self {
-            state: Mutex::new(State { config, learned: Learned::default() }),
-            table: watch::Sender::new(Arc::new(table)),
-            learned_something: Notify::new(),
-        })
+        Ok(Self::of(config, table))
     }
 
     /// The table, now and whenever it changes.
@@ -61,7 +58,7 @@ impl Discovery {
         self.table.send_modify(|table| {
             let mut next = Table::clone(table);
             change(&mut next);
-            next.generation += 1;
+            next.generation = next_generation();
             *table = Arc::new(next);
         });
     }
@@ -71,32 +68,30 @@ impl Discovery {
         missing_lists(&self.state().config).collect()
     }
 
-    /// Takes over another configuration. Addresses of endpoints that stay are kept until they are looked up anew; what
-    /// was learned is forgotten.
+    /// What takes this one's place under another configuration. Addresses of endpoints that stay are known to it until
+    /// they are looked up anew; what was learned is forgotten.
     ///
     /// # Errors
-    /// As [`Discovery::new`]; then nothing has changed.
-    pub fn reload(&self, config: Config) -> Result<(), TableError> {
-        let mut state = self.state();
-        let known: Vec<(EndpointConfig, Addresses)> = state
-            .config
-            .endpoints
-            .iter()
-            .cloned()
-            .zip(self.table.borrow().endpoints().iter().map(|endpoint| endpoint.addresses.clone()))
-            .collect();
-        let next = build(&config, |endpoint| {
-            let kept = || known.iter().find(|(was, _)| was == endpoint).map(|(_, addresses)| addresses.clone());
-            static_addresses(endpoint).or_else(kept).unwrap_or_default()
-        })?;
-        state.config = config;
-        state.learned.clear();
-        self.publish(|table| {
-            let generation = table.generation;
-            *table = next;
-            table.generation = generation;
-        });
-        Ok(())
+    /// As [`Discovery::new`].
+    pub fn successor(&self, config: Config) -> Result<Self, TableError> {
+        let state = self.state();
+        let current = Arc::clone(&self.table.borrow());
+        let known = |endpoint: &EndpointConfig| {
+            let position = state.config.endpoints.iter().position(|was| was == endpoint)?;
+            Some(current.endpoints().get(position)?.addresses.clone())
+        };
+        let table =
+            build(&config, |endpoint| static_addresses(endpoint).or_else(|| known(endpoint)).unwrap_or_default())?;
+        Ok(Self::of(config, table))
+    }
+
+    fn of(config: Config, mut table: Table) -> Self {
+        table.generation = next_generation();
+        Self {
+            state: Mutex::new(State { config, learned: Learned::default() }),
+            table: watch::Sender::new(Arc::new(table)),
+            learned_something: Notify::new(),
+        }
     }
 
     /// Sets what was found for an endpoint. A TTL that starts anew changes no route.
@@ -164,6 +159,13 @@ impl Discovery {
             })
             .collect()
     }
+}
+
+/// Generations are never used twice in a process, so that what one table's answers are cached under is not mistaken for
+/// another's.
+fn next_generation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Static addresses, nearest first; `None` where they come from DNS.

@@ -36,10 +36,11 @@ pub struct Cache {
 pub enum Validity {
     /// Under every one: nothing but the name that was asked for leads to it.
     Always,
-    /// It passes through names that rules 0 to 5 decide: only under the table of this generation.
+    /// Under the table of this generation only.
     Only(u64),
-    /// It passes through other names: under the table of this generation, and later ones if looked at again.
-    Checked(u64),
+    /// It passes through other names: under the table of this generation, and under later ones that route those names
+    /// alike, which `routing` stands for.
+    While { generation: u64, routing: u64 },
 }
 
 /// An answer found.
@@ -88,7 +89,7 @@ impl Entry {
     fn is_of(&self, generation: u64) -> bool {
         match self.validity {
             Validity::Always => true,
-            Validity::Only(own) | Validity::Checked(own) => own == generation,
+            Validity::Only(own) | Validity::While { generation: own, .. } => own == generation,
         }
     }
 
@@ -143,12 +144,16 @@ impl Cache {
         entry.may_serve_stale(now, generation).then(|| Arc::clone(&entry.answer))
     }
 
-    /// Lets an answer hold good under a new table, if it may and `holds` says that it does.
-    pub fn renew(&self, key: &CacheKey, generation: u64, holds: impl FnOnce(&Answer) -> bool) {
+    /// Lets an answer hold good under the table of this generation too, if that routes the names it passes through as
+    /// before; `routing` works that out from the answer.
+    pub fn renew(&self, key: &CacheKey, generation: u64, routing: impl FnOnce(&Answer) -> u64) {
         let mut shard = self.shard(key);
         let Some(entry) = shard.entry(key) else { return };
-        if matches!(entry.validity, Validity::Checked(own) if own != generation) && holds(&entry.answer) {
-            entry.validity = Validity::Checked(generation);
+        if let Validity::While { generation: own, routing: before } = entry.validity
+            && own != generation
+            && routing(&entry.answer) == before
+        {
+            entry.validity = Validity::While { generation, routing: before };
         }
     }
 
@@ -289,16 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_decided_is_looked_at_again_under_another_routing_and_what_one_did_is_not() {
+    fn under_another_table_an_answer_holds_good_only_if_its_names_are_routed_as_before() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Validity::Checked(7));
+        cache.insert(&key("a"), answer(30), start, Validity::While { generation: 7, routing: 1 });
         assert_eq!(cache.get(&key("a"), start, 8), None);
-        cache.renew(&key("a"), 8, |_| false);
+        cache.renew(&key("a"), 8, |_| 2);
         assert_eq!(cache.get(&key("a"), start, 8), None);
-        cache.renew(&key("a"), 8, |_| true);
+        cache.renew(&key("a"), 8, |_| 1);
         assert!(cache.get(&key("a"), start, 8).is_some());
         cache.insert(&key("a"), answer(30), start, Validity::Only(7));
-        cache.renew(&key("a"), 8, |_| true);
+        cache.renew(&key("a"), 8, |_| 1);
         assert_eq!(cache.get(&key("a"), start, 8), None);
     }
 

@@ -4,6 +4,8 @@
 //! private addresses in one answer; nobody ever asks it for the `d-` name. So every answer is cut at the first name the
 //! policy routes elsewhere, and the tail comes from where that name belongs. Pure; called by `resolver`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::message::{Message, Record};
 use super::question::Question;
 use super::wire::rtype;
@@ -47,14 +49,22 @@ pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
     message.additional.retain(|record| !belongs_elsewhere(&record.owner, table, upstream));
 }
 
-/// Whether the answer holds good only under the table's present routing, because it passes through names that rules 0
-/// to 5 decide.
-pub fn depends_on_routing(message: &Message, question: &Question, table: &Table) -> bool {
-    message
-        .chain(question.name.wire())
-        .iter()
-        .skip(1)
-        .any(|link| HostName::from_wire(link).is_ok_and(|name| route(table, &name).rule <= Rule::OtherInZone))
+/// A number that stands for how the table routes the names an answer passes through: while it is the same, the answer is
+/// what would be given again. Endpoint addresses count too, since tails are made of them.
+pub fn routing(message: &Message, question: &Question, table: &Table) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for link in message.chain(question.name.wire()) {
+        let Ok(name) = HostName::from_wire(link) else { continue };
+        let decision = route(table, &name);
+        match decision.route {
+            Route::Endpoint(endpoint) => (0, &endpoint.addresses.v4, &endpoint.addresses.v6).hash(&mut hasher),
+            Route::NoSuchName => 1.hash(&mut hasher),
+            // Whether it is rule 5, 6 or 7 decides whether an answer is cut there.
+            Route::Upstream(upstream) => (2, upstream, decision.rule as u8).hash(&mut hasher),
+            Route::NotReady(_) => 3.hash(&mut hasher),
+        }
+    }
+    hasher.finish()
 }
 
 /// Puts the tail's answer behind the records that lead to it. Result code, authority and extended errors are the tail's;
@@ -75,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::dns::wire::rcode;
-    use crate::policy::{Addresses, Endpoint, Knowledge, Origin, PrivateIds};
+    use crate::policy::{Addresses, Endpoint, Knowledge, Names, Origin, PrivateIds};
 
     const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 
@@ -138,10 +148,21 @@ mod tests {
         message.answer.truncate(2);
         message.answer.push(a(&format!("d-abc.{ZONE}"), 60));
         assert_eq!(cut(&message, &question, &table(), Upstream::Public), None);
-        assert!(depends_on_routing(&message, &question, &table()));
         message.answer = vec![a("api.example.com", 60)];
         assert_eq!(cut(&message, &question, &table(), Upstream::Vpc), None);
-        assert!(!depends_on_routing(&message, &question, &table()));
+    }
+
+    #[test]
+    fn the_routing_of_an_answer_changes_with_any_name_it_passes_through_and_with_nothing_else() {
+        let question = Question::new(name("api.example.com"), rtype::A);
+        let (mut message, mut table) = (captured("d-abc"), table());
+        message.answer.truncate(2);
+        let before = routing(&message, &question, &table);
+        table.learned = Arc::new([name(&format!("other1.{ZONE}"))].into());
+        table.generation += 1;
+        assert_eq!(routing(&message, &question, &table), before);
+        table.names = Arc::new(Names { always_public_names: [name("edge.example.net")].into(), ..Names::default() });
+        assert_ne!(routing(&message, &question, &table), before);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The DNS plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,6 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The DNS plane. Dropping it ends its listeners.
 pub struct Plane {
     config: Config,
-    table: watch::Receiver<Arc<Table>>,
-    observer: Option<Observer>,
     service: watch::Sender<Arc<Service>>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
@@ -82,12 +80,10 @@ impl Plane {
         let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
         let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
-        let resolver = Arc::new(Resolver::new(table.clone(), upstreams, CACHE_BYTES, observer.clone()));
+        let resolver = Arc::new(Resolver::new(table, upstreams, CACHE_BYTES, observer));
         let service = Service { resolver, clients: config.clients.clone(), counters: Arc::new(Counters::default()) };
         Ok(Self {
             config,
-            table,
-            observer,
             service: watch::Sender::new(Arc::new(service)),
             bound,
             listeners: Vec::new(),
@@ -110,22 +106,30 @@ impl Plane {
     /// # Errors
     /// Where the system gives no thread.
     pub fn serve(&mut self) -> Result<(), PlaneError> {
-        for bound in self.bound.drain(..) {
-            let address = bound.address();
-            let listener = bound
-                .serve(self.service.subscribe(), &self.tracker)
-                .map_err(|error| PlaneError::Serve { address, error })?;
-            self.listeners.push(listener);
-        }
+        let bound = std::mem::take(&mut self.bound);
+        self.listeners.extend(self.start(bound)?);
         Ok(())
     }
 
-    /// Changes to another configuration. Listeners that stay keep their sockets; the cache stays with its upstreams. On
-    /// an error nothing has changed.
+    fn start(&self, bound: Vec<Bound>) -> Result<Vec<Listener>, PlaneError> {
+        let start = |bound: Bound| {
+            let address = bound.address();
+            bound.serve(self.service.subscribe(), &self.tracker).map_err(|error| PlaneError::Serve { address, error })
+        };
+        bound.into_iter().map(start).collect()
+    }
+
+    /// Changes to another configuration and its table, both at once: no query sees the one without the other. Listeners
+    /// that stay keep their sockets; the cache stays with its upstreams. On an error nothing has changed.
     ///
     /// # Errors
     /// As [`Plane::bind`].
-    pub fn reload(&mut self, config: Config) -> Result<(), PlaneError> {
+    pub fn reload(
+        &mut self,
+        config: Config,
+        table: watch::Receiver<Arc<Table>>,
+        observer: Option<Observer>,
+    ) -> Result<(), PlaneError> {
         let is_new = |address: &&SocketAddr| !self.config.listen.contains(address);
         let added: Vec<SocketAddr> = config.listen.iter().filter(is_new).copied().collect();
         let bound = bind_all(&added, &config)?;
@@ -134,18 +138,18 @@ impl Plane {
         let current = Arc::clone(&self.service.borrow());
         let same_upstreams = config.upstreams == self.config.upstreams && config.extra_roots == self.config.extra_roots;
         let resolver = if same_upstreams {
-            Arc::clone(&current.resolver)
+            current.resolver.with_table(table, observer)
         } else {
             let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
-            Arc::new(Resolver::new(self.table.clone(), upstreams, CACHE_BYTES, self.observer.clone()))
+            Resolver::new(table, upstreams, CACHE_BYTES, observer)
         };
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let clients = config.clients.clone();
+        let (resolver, clients) = (Arc::new(resolver), config.clients.clone());
+        let started = self.start(bound)?;
         self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
-        self.bound.extend(bound);
-        self.serve()?;
+        self.listeners.extend(started);
         self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
         self.config = config;
         Ok(())
@@ -168,20 +172,9 @@ fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, Pla
 fn refuse_loops(config: &Config, listeners: &[SocketAddr]) -> Result<(), PlaneError> {
     let upstreams = &config.upstreams;
     let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
-    let is_us = |address: SocketAddr, listener: &SocketAddr| {
-        // Who connects to no address in particular reaches this host's loopback.
-        let ip = match address.ip().to_canonical() {
-            IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
-        let here = ip.is_loopback() || own.contains(&ip);
-        address.port() == listener.port() && (ip == listener.ip() || everywhere && here)
-    };
     for server in upstreams.public.iter().chain(&upstreams.vpc).chain(upstreams.zones.iter().flatten()) {
         let Some(address) = server.address() else { continue };
-        if let Some(&listener) = listeners.iter().find(|listener| is_us(address, listener)) {
+        if let Some(&listener) = listeners.iter().find(|listener| interfaces::reaches(address, **listener, &own)) {
             return Err(PlaneError::Loop { server: server.clone(), address: listener });
         }
     }

@@ -70,8 +70,8 @@ type Flight = watch::Receiver<Option<Arc<Answer>>>;
 /// Cache, upstreams and what is under way between them.
 pub struct Resolver {
     table: watch::Receiver<Arc<Table>>,
-    upstreams: Upstreams,
-    cache: Cache,
+    upstreams: Arc<Upstreams>,
+    cache: Arc<Cache>,
     flights: Mutex<HashMap<(Upstream, Question), Flight>>,
     observer: Option<Observer>,
 }
@@ -90,7 +90,14 @@ impl Resolver {
         cache_bytes: usize,
         observer: Option<Observer>,
     ) -> Self {
-        Self { table, upstreams, cache: Cache::new(cache_bytes), flights: Mutex::default(), observer }
+        let (upstreams, cache) = (Arc::new(upstreams), Arc::new(Cache::new(cache_bytes)));
+        Self { table, upstreams, cache, flights: Mutex::default(), observer }
+    }
+
+    /// A resolver for another table with the same upstreams, and with what is cached of them.
+    pub fn with_table(&self, table: watch::Receiver<Arc<Table>>, observer: Option<Observer>) -> Self {
+        let (upstreams, cache) = (Arc::clone(&self.upstreams), Arc::clone(&self.cache));
+        Self { table, upstreams, cache, flights: Mutex::default(), observer }
     }
 
     /// The table in force.
@@ -119,25 +126,19 @@ impl Resolver {
     /// Answers a question by asking a group, or by joining whoever asks it already. Always returns within
     /// four seconds; a failure is an answer too.
     pub async fn answer(self: &Arc<Self>, question: Question, upstream: Upstream) -> Resolved {
-        let deadline = Instant::now() + ANSWER_WITHIN;
-        self.answer_by(question, upstream, deadline).await
-    }
-
-    async fn answer_by(self: &Arc<Self>, question: Question, upstream: Upstream, deadline: Instant) -> Resolved {
         let now = Instant::now();
         let key = CacheKey::of_question(&question, upstream);
         let table = self.table();
         let generation = table.generation;
         if let Some(key) = &key {
-            let decided = |message| chain::depends_on_routing(&message, &question, &table);
-            self.cache.renew(key, generation, |answer| !decided(answer.message()));
+            self.cache.renew(key, generation, |answer| chain::routing(&answer.message(), &question, &table));
         }
         if let Some(hit) = key.and_then(|key| self.cache.get(&key, now.into_std(), generation)) {
             return if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer, hit.age) };
         }
         let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
-        let wait = if stale.is_some() { STALE_AFTER.min(deadline - now) } else { deadline - now };
-        let answer = match self.flight(&question, upstream, deadline) {
+        let wait = if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
+        let answer = match self.flight(&question, upstream) {
             Ok(mut flight) => timeout(wait, landed(&mut flight)).await.ok().flatten(),
             Err(answer) => Some(Arc::new(answer)),
         };
@@ -152,7 +153,7 @@ impl Resolver {
     /// Asks again in the background, for an answer that is popular and runs out soon.
     pub fn refresh(self: &Arc<Self>, question: &Question, upstream: Upstream) {
         // At the bound the answer just runs out.
-        let _ = self.flight(question, upstream, Instant::now() + ANSWER_WITHIN);
+        let _ = self.flight(question, upstream);
     }
 
     /// Asks one group directly: no policy, no cache. For our own look-ups of endpoint addresses.
@@ -174,8 +175,9 @@ impl Resolver {
         self.flights().len()
     }
 
-    /// The flight that carries this question, started if there is none.
-    fn flight(self: &Arc<Self>, question: &Question, upstream: Upstream, deadline: Instant) -> Result<Flight, Answer> {
+    /// The flight that carries this question, started if there is none. It has its full time, however little whoever
+    /// asked has left: its answer serves the next one.
+    fn flight(self: &Arc<Self>, question: &Question, upstream: Upstream) -> Result<Flight, Answer> {
         let mut flights = self.flights();
         let key = (upstream, question.clone());
         if let Some(flight) = flights.get(&key) {
@@ -188,11 +190,11 @@ impl Resolver {
         }
         let (land, flight) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
-        let run = Arc::clone(self).run(question.clone(), upstream, deadline);
-        let resolver = Arc::clone(self);
+        let run = Arc::clone(self).run(question.clone(), upstream);
+        let landing = Landing { resolver: Arc::clone(self), key };
         tokio::spawn(async move {
             let answer = run.await;
-            resolver.flights().remove(&key);
+            drop(landing);
             // Everybody may have stopped waiting.
             let _ = land.send(Some(answer));
         });
@@ -204,15 +206,12 @@ impl Resolver {
         self: Arc<Self>,
         question: Question,
         upstream: Upstream,
-        deadline: Instant,
     ) -> Pin<Box<dyn Future<Output = Arc<Answer>> + Send>> {
         Box::pin(async move {
-            let reply = self.upstreams.ask(upstream, &question, deadline).await;
+            let reply = self.upstreams.ask(upstream, &question, Instant::now() + ANSWER_WITHIN).await;
             let key = CacheKey::of_question(&question, upstream);
             let (answer, validity) = match reply {
-                Ok(message) if message.rcode != rcode::SERVFAIL => {
-                    self.accept(message, &question, upstream, deadline).await
-                }
+                Ok(message) if message.rcode != rcode::SERVFAIL => self.accept(message, &question, upstream).await,
                 Ok(servfail) if servfail.options.is_empty() => {
                     (failure(&question, upstream, &AskError::Lame("SERVFAIL")), Validity::Always)
                 }
@@ -245,7 +244,6 @@ impl Resolver {
         mut message: Message,
         question: &Question,
         upstream: Upstream,
-        deadline: Instant,
     ) -> (Answer, Validity) {
         let name = question.name.wire();
         keep_relevant(&mut message, name);
@@ -255,17 +253,16 @@ impl Resolver {
         let table = self.table();
         chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
-        let validity = if cut.is_some() || chain::depends_on_routing(&message, question, &table) {
-            Validity::Only(table.generation)
-        } else if message.chain(name).len() > 1 {
-            Validity::Checked(table.generation)
+        let passes_through_others = cut.is_some() || message.chain(name).len() > 1;
+        if let Some(cut) = cut {
+            let tail = self.tail(&table, question.about(cut.tail)).await;
+            message = chain::join(cut.kept, tail);
+        }
+        let validity = if passes_through_others {
+            Validity::While { generation: table.generation, routing: chain::routing(&message, question, &table) }
         } else {
             Validity::Always
         };
-        if let Some(cut) = cut {
-            let tail = self.tail(&table, question.about(cut.tail), deadline).await;
-            message = chain::join(cut.kept, tail);
-        }
         let in_zone = |link: &&[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
         let cap = if message.chain(name).iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
         (Answer::encode(name, question.qtype, &message, cap), validity)
@@ -273,13 +270,13 @@ impl Resolver {
 
     /// Answers the name at which an answer was cut, by the table that cut it: what that routes elsewhere never comes
     /// back to the group that is being asked, so tails cannot loop.
-    async fn tail(self: &Arc<Self>, table: &Table, question: Question, deadline: Instant) -> Message {
+    async fn tail(self: &Arc<Self>, table: &Table, question: Question) -> Message {
         let packet = question.to_wire(true);
         let Ok(query) = Query::parse(&packet) else { return Message::default() };
         let mut reply = Vec::new();
         let limit = ReplyLimit::Stream;
         if let Some(upstream) = local(&query, table, Instant::now().into_std(), limit, &mut reply) {
-            Box::pin(self.answer_by(question, upstream, deadline)).await.render(&query, limit, &mut reply);
+            Box::pin(self.answer(question, upstream)).await.render(&query, limit, &mut reply);
         }
         // What a client would be told who asks for the tail itself, TTLs and extended errors included.
         Message::parse(&reply).unwrap_or_default()
@@ -303,6 +300,18 @@ impl Resolver {
                 observer(link, existence);
             }
         }
+    }
+}
+
+/// Takes a question off the list of those under way, however its flight ends.
+struct Landing {
+    resolver: Arc<Resolver>,
+    key: (Upstream, Question),
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.resolver.flights().remove(&self.key);
     }
 }
 

@@ -99,6 +99,11 @@ impl Gate {
         Ok(Self { plane, table, address })
     }
 
+    /// Changes to another configuration with the table as it is.
+    pub fn reload(&mut self, config: Config) -> Result<(), PlaneError> {
+        self.plane.reload(config, self.table.subscribe(), None)
+    }
+
     /// Publishes a changed table under the next generation.
     pub fn change_table(&self, change: impl FnOnce(&mut Table)) {
         self.table.send_modify(|table| {

@@ -98,7 +98,7 @@ async fn several_workers_share_one_port() {
 }
 
 fn reloaded(gate: &mut Gate, config: Config) {
-    gate.plane.reload(config).unwrap();
+    gate.reload(config).unwrap();
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_reload_opens_and_closes_listeners_and_leaves_the_others_alone() {
     // On the same IP address as one that goes.
     let fixed = loop {
         let free = Closed::reserve().await.address;
-        if gate.plane.reload(config(&[free, other], servers())).is_ok() {
+        if gate.reload(config(&[free, other], servers())).is_ok() {
             break free;
         }
     };
@@ -180,7 +180,7 @@ async fn a_reload_that_fails_changes_nothing() {
         (strict(&[loopback()], &[gate.address]), "[upstream]"),
         (no_roots, "/nowhere/roots.pem"),
     ] {
-        let error = gate.plane.reload(bad).unwrap_err().to_string();
+        let error = gate.reload(bad).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(gate.plane.addresses(), [gate.address]);
         assert_eq!(data(&gate.ask(&private()).await), ["10.0.0.1"]);

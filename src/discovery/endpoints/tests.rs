@@ -139,3 +139,18 @@ async fn a_public_apex_is_no_endpoint_but_a_name_the_operator_gave_is_believed()
         assert_eq!((addresses.is_empty(), addresses.problem.is_none()), (!usable, usable));
     }
 }
+
+#[tokio::test]
+async fn a_dual_stack_endpoint_keeps_its_globally_routable_ipv6_addresses() {
+    let look_up: LookUp = Arc::new(|_, family| {
+        let answer = match family {
+            Family::V4 => found(&["10.0.0.1"], 60),
+            Family::V6 => found(&["2600:1f18:1:2::10"], 60),
+        };
+        Box::pin(async move { answer })
+    });
+    let discovery = discovery(AddressSource::Apex);
+    discovery.look_up_endpoints(&look_up).await;
+    let addresses = discovery.addresses(EndpointIndex(0));
+    assert_eq!((addresses.v4.len(), addresses.v6.len(), addresses.problem), (1, 1, None));
+}

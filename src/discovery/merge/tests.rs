@@ -79,9 +79,10 @@ fn a_learned_name_goes_to_the_endpoint_until_public_dns_knows_it() {
     let before = generation(&discovery);
     discovery.learn(&name(&host));
     assert!(is_private(&discovery, &host));
-    assert_eq!(generation(&discovery), before + 1);
+    let learned = generation(&discovery);
+    assert!(learned > before);
     discovery.learn(&name(&host));
-    assert_eq!(generation(&discovery), before + 1, "no news changes nothing");
+    assert_eq!(generation(&discovery), learned, "no news changes nothing");
     discovery.unlearn(&name(&host));
     assert!(!is_private(&discovery, &host));
 }
@@ -114,7 +115,7 @@ fn a_ttl_that_starts_anew_is_no_change_but_another_address_is() {
     assert_eq!(generation(&discovery), before);
     assert_eq!(discovery.table().borrow().endpoints()[0].addresses, fresh);
     discovery.set_addresses(index, found(&["10.0.0.1"], 60));
-    assert_eq!(generation(&discovery), before + 1);
+    assert!(generation(&discovery) > before);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_reload_keeps_addresses_of_endpoints_that_stay_and_forgets_what_was_learned(
     let before = generation(&discovery);
     let mut next = config();
     next.endpoints.insert(0, endpoint(AddressSource::Static(vec!["10.9.9.9".parse().unwrap()])));
-    discovery.reload(next).unwrap();
+    let discovery = discovery.successor(next).unwrap();
     let table = Arc::clone(&discovery.table().borrow());
     assert_eq!(table.endpoints()[0].addresses.v4[0].to_string(), "10.9.9.9");
     assert_eq!(table.endpoints()[1].addresses.v4[0].to_string(), "10.0.0.1");
