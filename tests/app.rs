@@ -173,3 +173,16 @@ async fn drain_says_not_ready_at_once_and_serves_on_while_it_lingers() {
     drained.await.unwrap();
     assert!(std::net::UdpSocket::bind(dns).is_ok(), "the listener is closed");
 }
+
+#[tokio::test]
+async fn a_reload_before_the_first_look_up_is_not_taken_for_one() {
+    let world = World::start().await.unwrap();
+    let silent_socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = silent_socket.local_addr().unwrap();
+    let rest = REGION.replace("listen = \"\"", "listen = \"127.0.0.1:0\"");
+    let mut app = App::start(config(world.public_resolver(), silent, &rest), nowhere()).await.unwrap();
+    app.reload(config(world.public_resolver(), silent, &rest)).await.unwrap();
+    let pending = sidegate::admin::client::ask(app.admin_address().unwrap(), "/ready").await.unwrap_err();
+    assert_eq!(pending, "/ready: pending: endpoint addresses");
+    tokio::time::timeout(Duration::from_secs(10), app.is_ready()).await.unwrap();
+}

@@ -3,6 +3,7 @@
 //! Who asks must be in `clients`, and must name a host that is an IP literal, localhost or in `admin.hosts`, so that no
 //! web page can reach it by a name of its own (DNS rebinding).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -17,14 +18,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::readiness::{Readiness, State};
 use crate::policy::{HostName, Networks};
 
-/// Connections served at a time; more wait in the kernel's queue.
+/// Connections served at a time; beyond that the oldest goes, so that a probe is never kept waiting.
 const MAX_CONNECTIONS: usize = 64;
 /// A request head must be there within this.
 const HEAD: Duration = Duration::from_secs(5);
@@ -93,9 +95,8 @@ impl Server {
     /// Where the runtime cannot take the socket over.
     pub async fn serve(self, stop: CancellationToken) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
             let accepted = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 accepted = listener.accept() => accepted,
@@ -107,12 +108,18 @@ impl Server {
             if !self.shared.gate.borrow().clients.contains(client.ip()) {
                 continue;
             }
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let shared = self.shared.clone();
-            tokio::spawn(async move {
+            let connection = tokio::spawn(async move {
                 // How a connection ends concerns nobody but its client.
                 let _ = timeout(CONNECTION, connection(stream, &shared)).await;
-                drop(place);
             });
+            open.push_back(connection.abort_handle());
         }
     }
 }

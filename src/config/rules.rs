@@ -171,9 +171,9 @@ fn reaches(address: SocketAddr, listener: SocketAddr) -> bool {
     listener.port() != 0 && address.port() == listener.port() && (to == at || wildcard)
 }
 
-/// `[::]` takes IPv4 as well, unless it is told not to; `0.0.0.0` never takes IPv6.
+/// `[::]` takes no IPv4 here, `0.0.0.0` no IPv6 anywhere.
 fn families_meet(to: IpAddr, wildcard: IpAddr) -> bool {
-    to.is_ipv4() || wildcard.is_ipv6()
+    to.is_ipv4() == wildcard.is_ipv4()
 }
 
 fn tls_pair(facts: &Facts, problems: &mut Vec<Problem>) {

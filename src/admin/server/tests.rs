@@ -103,3 +103,15 @@ async fn clients_beyond_the_list_get_no_answer() {
     let _ = stream.read_to_end(&mut reply).await;
     assert!(reply.is_empty());
 }
+
+#[tokio::test]
+async fn silent_connections_never_keep_a_probe_waiting() {
+    let lab = lab(true);
+    let mut silent = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        silent.push(TcpStream::connect(lab.address).await.unwrap());
+    }
+    assert_eq!(get(&lab, "/live").await.0, 200);
+    let mut evicted = [0; 1];
+    assert_eq!(silent[0].read(&mut evicted).await.unwrap_or(0), 0, "the oldest had to go");
+}

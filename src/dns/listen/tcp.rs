@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ const WRITE: Duration = Duration::from_secs(5);
 const LAST_SILENCE: Duration = Duration::from_millis(50);
 /// Times it is read at most after that: a client that goes on asking does not keep the listener.
 const LAST_READS: usize = 1024;
+/// Connections taken from the kernel's queue when the listener ends: no more than it holds.
+const LAST_ACCEPTS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
 const MAX_WAITING: usize = 64;
 /// Replies are gathered up to this size before they are written.
@@ -44,40 +46,62 @@ pub(super) async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let connections = Arc::new(Connections::default());
+    let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Arc::new(Connections::default()) };
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, client)) => {
                 back_off = Duration::ZERO;
-                let current = Arc::clone(&service.borrow());
-                if !current.clients.contains(client.ip()) {
-                    continue;
-                }
-                // Answers are whole when they are written; there is nothing to wait for.
-                let _ = stream.set_nodelay(true);
-                let (place, evicted) = connections.admit(client.ip(), Instant::now());
-                if evicted {
-                    Counters::count(&current.counters.evicted);
-                }
-                let connection = Connection { service: service.clone(), client, place, stop: stop.clone() };
-                tracker.spawn(async move {
-                    // How a connection ends concerns nobody but its client.
-                    let _ = connection.serve(stream).await;
-                });
+                acceptor.admit(stream, client);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                Counters::count(&service.borrow().counters.accept_errors);
+                Counters::count(&acceptor.service.borrow().counters.accept_errors);
                 back_off = (back_off * 2).clamp(Duration::from_millis(10), MAX_BACK_OFF);
                 tracing::warn!(%error, "cannot accept TCP connections: raise the limit of open files, or use fewer");
                 sleep(back_off).await;
             }
         }
+    }
+    // Who is in the kernel's queue has been told that it is connected.
+    let Ok(listener) = listener.into_std() else { return };
+    for (stream, client) in (0..LAST_ACCEPTS).map_while(|_| listener.accept().ok()) {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            acceptor.admit(stream, client);
+        }
+    }
+}
+
+/// What every connection of a listener shares.
+struct Acceptor {
+    service: watch::Receiver<Arc<Service>>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    connections: Arc<Connections>,
+}
+
+impl Acceptor {
+    fn admit(&self, stream: TcpStream, client: SocketAddr) {
+        let current = Arc::clone(&self.service.borrow());
+        if !current.clients.contains(client.ip()) {
+            return;
+        }
+        // Answers are whole when they are written; there is nothing to wait for.
+        let _ = stream.set_nodelay(true);
+        let (place, evicted) = self.connections.admit(client.ip(), Instant::now());
+        if evicted {
+            Counters::count(&current.counters.evicted);
+        }
+        let connection = Connection { service: self.service.clone(), client, place, stop: self.stop.clone() };
+        self.tracker.spawn(async move {
+            // How a connection ends concerns nobody but its client.
+            let _ = connection.serve(stream).await;
+        });
     }
 }
 
@@ -147,7 +171,10 @@ impl Connection {
                 deadline = tokio::time::Instant::now() + patience;
             }
             if !replies.is_empty() {
-                timeout(WRITE, write.write_all(&replies)).await??;
+                tokio::select! {
+                    () = self.place.close.cancelled() => return Ok(()),
+                    written = timeout(WRITE, write.write_all(&replies)) => written??,
+                }
                 replies.clear();
                 replies.shrink_to(WRITE_AT);
             }
