@@ -322,7 +322,9 @@ async fn landed(flight: &mut Flight) -> Option<Arc<Answer>> {
 
 fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer {
     let extended = match error {
-        AskError::Timeout | AskError::NoServer | AskError::Lame(_) => ExtendedError::NoReachableAuthority,
+        AskError::Timeout | AskError::NoServer | AskError::Lame(_) | AskError::Status(_) => {
+            ExtendedError::NoReachableAuthority
+        }
         AskError::Malformed => ExtendedError::InvalidData,
         AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) => {
             ExtendedError::NetworkError

@@ -6,6 +6,7 @@
 //! - `hostile`: forged replies
 //! - `failover`, `memory`: servers that fail, answers kept
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
+//! - `encrypted`: upstreams over TLS, HTTPS and QUIC
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP
 //! - `lifecycle`: bind, reload, drain
@@ -17,6 +18,7 @@
 )]
 
 mod chains;
+mod encrypted;
 mod failover;
 mod forwarding;
 mod gate;

@@ -21,6 +21,8 @@ pub enum AskError {
     Malformed,
     #[error("{0}")]
     Transport(String),
+    #[error("answered HTTP status {0}")]
+    Status(hyper::StatusCode),
     #[error("the server's name does not resolve: {0}")]
     Bootstrap(String),
     #[error("no server is configured")]

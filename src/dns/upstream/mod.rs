@@ -1,15 +1,18 @@
 //! Servers outside: how they are written, reached, judged and chosen.
 //!
 //! - [`Server`]: an address as an operator writes it
-//! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS) or `encrypted` (HTTPS and QUIC)
+//! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS), `https` or `quic`
+//! - `bootstrap`: where a server is that is known by name
 //! - `health`, `group`: which server is asked first, and when the next
 //! - [`Upstreams`]: all groups of the plane; the only way out of it
 
-mod encrypted;
+mod bootstrap;
 mod exchange;
 mod group;
 mod health;
+mod https;
 mod peer;
+mod quic;
 mod server;
 mod stream;
 mod udp;

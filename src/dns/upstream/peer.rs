@@ -1,15 +1,17 @@
 //! One upstream server at work: asks it over its transport, reads what comes back, keeps its health.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::encrypted::{Carrier, Encrypted};
+use super::bootstrap::{Bootstrap, Location};
 use super::exchange::{AskError, OwnSockets};
 use super::health::Health;
+use super::https::Https;
+use super::quic::Quic;
 use super::server::{Host, Server, Transport};
 use super::stream::Stream;
 use super::udp;
@@ -31,13 +33,9 @@ enum Link {
     /// Datagrams, and a stream for what does not fit.
     Udp(SocketAddr, Stream),
     Stream(Stream),
-    Encrypted(Encrypted),
+    Https(Https, Location),
+    Quic(Quic),
 }
-
-/// Where a server with a name gets its address from.
-pub type Bootstrap<'a> = &'a (dyn Fn(Question) -> BootstrapAnswer + Send + Sync);
-/// See [`Bootstrap`].
-pub type BootstrapAnswer = std::pin::Pin<Box<dyn Future<Output = Result<Message, AskError>> + Send>>;
 
 impl Peer {
     /// A server to be asked; connects to nothing yet. `None` if its TLS name is no name a certificate can carry.
@@ -54,11 +52,10 @@ impl Peer {
                 Link::Stream(Stream::tls(address, name, Arc::clone(tls), own.clone()))
             }
             (Transport::Https, _) => {
-                let carrier = Carrier::Https { path: server.path.as_str().into() };
-                Link::Encrypted(Encrypted::new(carrier, name.into(), Arc::clone(tls)))
+                Link::Https(Https::new(&name, server.port, &server.path, tls)?, Location::new(server.host.clone()))
             }
-            (Transport::Quic, _) => Link::Encrypted(Encrypted::new(Carrier::Quic, name.into(), Arc::clone(tls))),
-            (Transport::Udp | Transport::Tcp | Transport::Tls, None) => return None,
+            (Transport::Quic, Some(address)) => Link::Quic(Quic::new(address, &name, Arc::clone(tls))),
+            (Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Quic, None) => return None,
         };
         Some(Self { server, link, own, health: Mutex::default() })
     }
@@ -115,29 +112,15 @@ impl Peer {
                 stream.ask(&query).await?
             }
             Link::Stream(stream) => stream.ask(&query).await?,
-            Link::Encrypted(encrypted) => {
-                let address = match &self.server.host {
-                    Host::Address(ip) => *ip,
-                    Host::Name(name) => look_up(name, bootstrap).await?,
-                };
-                encrypted.ask(SocketAddr::new(address, self.server.port), &mut query).await?
+            Link::Https(https, location) => {
+                let addresses =
+                    if https.is_connected() { location.last_known() } else { location.addresses(bootstrap).await? };
+                https.ask(&mut query, &addresses).await?
             }
+            Link::Quic(quic) => quic.ask(&mut query).await?,
         };
         let message = Message::parse(&reply)?;
         // A stream carries any length, so a truncated answer there is a broken one.
         if message.truncated { Err(AskError::Malformed) } else { Ok(message) }
     }
-}
-
-/// The first address of a server's name, IPv4 before IPv6.
-async fn look_up(name: &crate::policy::HostName, bootstrap: Bootstrap<'_>) -> Result<IpAddr, AskError> {
-    use crate::dns::wire::rtype;
-    for qtype in [rtype::A, rtype::AAAA] {
-        let message =
-            bootstrap(Question::new(*name, qtype)).await.map_err(|error| AskError::Bootstrap(error.to_string()))?;
-        if let Some(address) = message.addresses().next() {
-            return Ok(address);
-        }
-    }
-    Err(AskError::Bootstrap(format!("{name} has no address")))
 }
