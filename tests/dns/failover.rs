@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
 use crate::gate::{Gate, config, loopback, public, table};
@@ -107,6 +108,22 @@ async fn a_tcp_server_that_hangs_up_is_passed_over_and_one_that_did_so_between_q
     for name in ["www.example.com", "other.example.com", "third.example.com"] {
         assert_eq!(data(&gate.ask(&ask(name)).await), ["192.0.2.1"], "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_tcp_server_that_closes_after_each_reply_answers_all_and_is_asked_twice_at_most() {
+    let brief = Upstream::start(|asked| {
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, a("192.0.2.1")).to_wire();
+        vec![Action::Reply(reply), Action::Close]
+    })
+    .await;
+    let public = vec![format!("tcp://{}", brief.address).parse().unwrap()];
+    let gate = Gate::with(config(&[loopback()], Upstreams { public, ..Upstreams::default() }), table(Group::Public));
+    const QUESTIONS: usize = 50;
+    let names: Vec<String> = (0..QUESTIONS).map(|number| format!("n{number}.example.com")).collect();
+    let replies = join_all(names.iter().map(async |name| gate.ask(&ask(name)).await)).await;
+    assert!(replies.iter().all(|reply| data(reply) == ["192.0.2.1"]));
+    assert!(brief.count() <= 2 * QUESTIONS, "{} questions", brief.count());
 }
 
 #[tokio::test]
