@@ -65,6 +65,41 @@ async fn a_silent_server_is_joined_by_the_next_and_asked_after_it_from_then_on()
     assert_eq!((silent.count(), good.count()), (1, 2));
 }
 
+/// Failures in a row of each public server.
+fn failures(gate: &Gate) -> Vec<u32> {
+    let service = gate.plane.service();
+    let states = service.borrow().resolver.upstreams().states();
+    states.into_iter().map(|(_, _, failures, _)| failures).collect()
+}
+
+/// A server that takes its time.
+async fn slow(millis: u64) -> Upstream {
+    Upstream::start(move |asked| {
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, a("192.0.2.9")).to_wire();
+        vec![Action::Wait(Duration::from_millis(millis)), Action::Reply(reply)]
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_silent_server_is_asked_after_a_slow_one_from_then_on() {
+    let (silent, slow) = (Upstream::silent().await, slow(450).await);
+    let gate = Gate::start(&[silent.address, slow.address]);
+    for name in ["www.example.com", "other.example.com", "third.example.com"] {
+        assert_eq!(data(&gate.ask(&ask(name)).await), ["192.0.2.9"], "{name}");
+        // It would fail once more each time it was asked first.
+        assert_eq!(failures(&gate), [1, 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_still_works_is_not_asked_again_because_another_fails() {
+    let (slow, refusing) = (slow(800).await, with_code(5).await);
+    let gate = Gate::start(&[slow.address, refusing.address]);
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.9"]);
+    assert_eq!((slow.count(), refusing.count()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_server_that_answers_nonsense_is_passed_over() {
     type Script = fn(&[u8]) -> Vec<u8>;

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
@@ -82,11 +81,6 @@ impl Peer {
             Err(_) => self.health().failed(),
         }
         result
-    }
-
-    /// It is still silent after `elapsed`, and others are asked.
-    pub fn slow(&self, elapsed: Duration) {
-        self.health().slow(elapsed);
     }
 
     /// Servers that do not know EDNS say so without an OPT record (RFC 6891 section 7); they are asked again without.
