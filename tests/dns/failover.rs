@@ -101,6 +101,39 @@ async fn a_server_that_still_works_is_not_asked_again_because_another_fails() {
 }
 
 #[tokio::test]
+async fn a_few_questions_that_a_server_refuses_do_it_no_harm() {
+    for rcode in [1, 4, 5] {
+        let picky = Upstream::answering(move |query| {
+            let (name, answer) = (asked_name(query), Answer::to(query));
+            if name.starts_with("odd") { answer.rcode(rcode) } else { answer.with(&name, 60, a("192.0.2.1")) }.to_wire()
+        })
+        .await;
+        let gate = Gate::start(&[picky.address]);
+        for round in 0..2 {
+            for name in ["odd1", "odd2"] {
+                gate.ask(&ask(&format!("{name}.round{round}.example"))).await;
+            }
+            assert_eq!(failures(&gate), [0], "rcode {rcode}");
+            assert_eq!(data(&gate.ask(&ask(&format!("round{round}.example"))).await), ["192.0.2.1"]);
+        }
+        for (name, failed) in [("odd1", 0), ("odd2", 0), ("odd3", 1)] {
+            gate.ask(&ask(&format!("{name}.example"))).await;
+            assert_eq!(failures(&gate), [failed], "rcode {rcode}, {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_servfails_again_and_again_where_another_answers_is_asked_last() {
+    let (broken, slow) = (with_code(2).await, slow(200).await);
+    let gate = Gate::start(&[broken.address, slow.address]);
+    for number in 1..=6 {
+        assert_eq!(data(&gate.ask(&ask(&format!("n{number}.example.com"))).await), ["192.0.2.9"]);
+    }
+    assert_eq!((broken.count(), slow.count(), failures(&gate)), (5, 6, vec![1, 0]));
+}
+
+#[tokio::test]
 async fn a_server_that_answers_nonsense_is_passed_over() {
     type Script = fn(&[u8]) -> Vec<u8>;
     let scripts: [Script; 3] = [

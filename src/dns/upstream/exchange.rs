@@ -35,6 +35,15 @@ impl From<Malformed> for AskError {
     }
 }
 
+impl AskError {
+    /// Whether this machine has run out of something, which says nothing about the server.
+    pub fn is_local(&self) -> bool {
+        let AskError::Io(error) = self else { return false };
+        error.kind() == io::ErrorKind::AddrNotAvailable
+            || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    }
+}
+
 /// Whether `reply` answers `query`: same id, one question, the same one byte for byte, case included (RFC 5452).
 pub fn is_reply_to(query: &[u8], reply: &[u8]) -> bool {
     let Some(question) = question_of(query) else { return false };
@@ -120,6 +129,14 @@ mod tests {
         assert!(!varied(type_at, 28), "another type");
         assert!(!varied(type_at + 2, 3), "another class");
         assert!(!is_reply_to(&query, &reply[..20]), "cut off");
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_servers_fault() {
+        let is_local = |code| AskError::Io(io::Error::from_raw_os_error(code)).is_local();
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL].into_iter().all(is_local));
+        assert!(![libc::ECONNREFUSED, libc::ENETUNREACH, libc::EHOSTUNREACH].into_iter().any(is_local));
+        assert!(!AskError::Timeout.is_local());
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Group {
         let order = self.order();
         let mut attempts = Attempts::new(order.len());
         let mut running = FuturesUnordered::new();
+        let mut servfailed = Vec::new();
         let mut outcome = Err(AskError::NoServer);
         loop {
             let now = Instant::now();
@@ -77,9 +78,11 @@ impl Group {
                         // Whoever was asked earlier has had more time than this took: the next question goes elsewhere.
                         let beaten = attempts.silent_before(attempt).filter(|&silent| silent != position);
                         beaten.for_each(|silent| order[silent].health().failed());
+                        servfailed.into_iter().for_each(|failed: usize| order[failed].health().servfailed());
                         return Ok(message);
                     }
                     Ok(failed) => {
+                        servfailed.extend(failed.is_ok().then_some(position));
                         outcome = match (outcome, failed) {
                             (Ok(servfail), Err(_)) => Ok(servfail),
                             (_, failed) => failed,

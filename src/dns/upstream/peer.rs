@@ -77,7 +77,11 @@ impl Peer {
         self.health().asked(started.into_std());
         let result = self.ask_with_fallback(question, bootstrap).await;
         match &result {
+            // Whether the name or the server is broken is only seen beside what others answer: `group` does.
+            Ok(message) if message.rcode == rcode::SERVFAIL => {}
             Ok(_) => self.health().answered(started.elapsed()),
+            Err(AskError::Lame(_)) => self.health().refused(),
+            Err(error) if error.is_local() => {}
             Err(_) => self.health().failed(),
         }
         result
