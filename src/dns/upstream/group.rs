@@ -7,8 +7,9 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::bootstrap::Bootstrap;
 use super::exchange::AskError;
-use super::peer::{Bootstrap, Peer};
+use super::peer::Peer;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;

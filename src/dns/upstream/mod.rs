@@ -2,9 +2,11 @@
 //!
 //! - [`Server`]: an address as an operator writes it
 //! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS) or `encrypted` (HTTPS and QUIC)
+//! - `bootstrap`: the addresses of servers that have a name
 //! - `health`, `group`: which server is asked first, and when the next
 //! - [`Upstreams`]: all groups of the plane; the only way out of it
 
+mod bootstrap;
 mod encrypted;
 mod exchange;
 mod group;

@@ -1,11 +1,12 @@
 //! One upstream server at work: asks it over its transport, reads what comes back, keeps its health.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
+use super::bootstrap::{Addresses, Bootstrap};
 use super::encrypted::{Carrier, Encrypted};
 use super::exchange::{AskError, OwnSockets};
 use super::health::Health;
@@ -33,11 +34,6 @@ enum Link {
     Encrypted(Encrypted),
 }
 
-/// Where a server with a name gets its address from.
-pub type Bootstrap<'a> = &'a (dyn Fn(Question) -> BootstrapAnswer + Send + Sync);
-/// See [`Bootstrap`].
-pub type BootstrapAnswer = std::pin::Pin<Box<dyn Future<Output = Result<Message, AskError>> + Send>>;
-
 impl Peer {
     /// A server to be asked; connects to nothing yet. `None` if its TLS name is no name a certificate can carry.
     pub fn new(server: Server, tls: &Arc<rustls::ClientConfig>, own: OwnSockets) -> Option<Self> {
@@ -54,9 +50,11 @@ impl Peer {
             }
             (Transport::Https, _) => {
                 let carrier = Carrier::Https { path: server.path.as_str().into() };
-                Link::Encrypted(Encrypted::new(carrier, name.into(), Arc::clone(tls)))
+                Link::Encrypted(Encrypted::new(carrier, name.into(), Addresses::of(&server), Arc::clone(tls)))
             }
-            (Transport::Quic, _) => Link::Encrypted(Encrypted::new(Carrier::Quic, name.into(), Arc::clone(tls))),
+            (Transport::Quic, _) => {
+                Link::Encrypted(Encrypted::new(Carrier::Quic, name.into(), Addresses::of(&server), Arc::clone(tls)))
+            }
             (Transport::Udp | Transport::Tcp | Transport::Tls, None) => return None,
         };
         Some(Self { server, link, own, health: Mutex::default() })
@@ -113,29 +111,10 @@ impl Peer {
                 stream.ask(&query).await?
             }
             Link::Stream(stream) => stream.ask(&query).await?,
-            Link::Encrypted(encrypted) => {
-                let address = match &self.server.host {
-                    Host::Address(ip) => *ip,
-                    Host::Name(name) => look_up(name, bootstrap).await?,
-                };
-                encrypted.ask(SocketAddr::new(address, self.server.port), &mut query).await?
-            }
+            Link::Encrypted(encrypted) => encrypted.ask(&mut query, bootstrap).await?,
         };
         let message = Message::parse(&reply)?;
         // A stream carries any length, so a truncated answer there is a broken one.
         if message.truncated { Err(AskError::Malformed) } else { Ok(message) }
     }
-}
-
-/// The first address of a server's name, IPv4 before IPv6.
-async fn look_up(name: &crate::policy::HostName, bootstrap: Bootstrap<'_>) -> Result<IpAddr, AskError> {
-    use crate::dns::wire::rtype;
-    for qtype in [rtype::A, rtype::AAAA] {
-        let message =
-            bootstrap(Question::new(*name, qtype)).await.map_err(|error| AskError::Bootstrap(error.to_string()))?;
-        if let Some(address) = message.addresses().next() {
-            return Ok(address);
-        }
-    }
-    Err(AskError::Bootstrap(format!("{name} has no address")))
 }

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::{Instant, timeout};
 
+use super::bootstrap::BootstrapAnswer;
 use super::exchange::{AskError, OwnSockets};
 use super::group::Group;
 use super::peer::Peer;
@@ -112,9 +113,9 @@ impl Upstreams {
 }
 
 /// Looks a server's own name up through the VPC group, which must not have names of its own to look up.
-fn bootstrap(vpc: Arc<Group>, question: Question) -> super::peer::BootstrapAnswer {
+fn bootstrap(vpc: Arc<Group>, question: Question) -> BootstrapAnswer {
     Box::pin(async move {
-        let nobody = |_| -> super::peer::BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };
+        let nobody = |_| -> BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };
         vpc.ask(&question, &nobody, Instant::now() + BOOTSTRAP).await
     })
 }
