@@ -104,10 +104,10 @@ impl Group {
         order
     }
 
-    /// A server that is not the first choice and has not been asked for a while; it should be, in the background.
-    pub fn probe_due(&self) -> Option<Arc<Peer>> {
+    /// A server that is not the first choice and has not been asked for a while; the caller is to ask it, in the background.
+    pub fn claim_probe(&self) -> Option<Arc<Peer>> {
         let now = Instant::now().into_std();
-        self.order().into_iter().skip(1).find(|peer| peer.health().is_probe_due(now))
+        self.order().into_iter().skip(1).find(|peer| peer.health().claim_probe(now))
     }
 }
 

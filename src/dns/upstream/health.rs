@@ -71,9 +71,14 @@ impl Health {
         self.smoothed.unwrap_or(UNKNOWN) + PENALTY * self.failures
     }
 
-    /// Whether it should be asked beside the first choice. A server that never was asked is no news to anybody.
-    pub fn is_probe_due(&self, now: Instant) -> bool {
-        self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= PROBE_EVERY)
+    /// Whether it should be asked beside the first choice, and by the caller: it counts as asked from now on. A server
+    /// that never was asked is no news to anybody.
+    pub fn claim_probe(&mut self, now: Instant) -> bool {
+        let due = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= PROBE_EVERY);
+        if due {
+            self.asked(now);
+        }
+        due
     }
 
     /// Failures in a row, for operators.
@@ -135,9 +140,10 @@ mod tests {
     #[test]
     fn a_server_aside_is_probed_now_and_then() {
         let (mut health, now) = (Health::default(), Instant::now());
-        assert!(!health.is_probe_due(now));
+        assert!(!health.claim_probe(now));
         health.asked(now);
-        assert!(!health.is_probe_due(now + PROBE_EVERY - ms(1)));
-        assert!(health.is_probe_due(now + PROBE_EVERY));
+        assert!(!health.claim_probe(now + PROBE_EVERY - ms(1)));
+        assert!(health.claim_probe(now + PROBE_EVERY));
+        assert!(!health.claim_probe(now + PROBE_EVERY), "one question is enough");
     }
 }
