@@ -207,6 +207,21 @@ async fn a_server_that_does_not_know_edns_is_asked_without() {
     assert_eq!(old.count(), 2);
 }
 
+#[tokio::test]
+async fn a_bare_header_that_refuses_edns_is_a_hint_to_ask_without_and_no_answer() {
+    for rcode in [1, 4, 5] {
+        let bare = move |query: &[u8]| [&query[..2], &[0x81, 0x80 | rcode, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        let old = Upstream::answering(move |query| match read(query).edns {
+            Some(_) => bare(query),
+            None => Answer::to(query).with("www.example.com", 60, a("192.0.2.1")).to_wire(),
+        })
+        .await;
+        let gate = Gate::start(&[old.address]);
+        assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"], "rcode {rcode}");
+        assert_eq!((old.count(), failures(&gate)), (2, vec![0]), "rcode {rcode}");
+    }
+}
+
 /// Asks for a name that no server answers; the extended errors of the SERVFAIL.
 async fn failure(gate: &Gate) -> Vec<(u16, String)> {
     let started = Instant::now();

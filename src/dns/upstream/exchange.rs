@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::dns::wire::{HEADER, Malformed, flag, u16_at};
+use crate::dns::wire::{HEADER, Malformed, flag, put_u16, rcode, u16_at};
 
 /// Why a server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,29 @@ pub fn is_reply_to(query: &[u8], reply: &[u8]) -> bool {
         && u16_at(reply, 2) & (flag::QR | flag::OPCODE) == flag::QR
         && u16_at(reply, 4) == 1
         && reply[HEADER..].starts_with(question)
+}
+
+/// Whether `reply` is a header alone that refuses the query of this id, as old servers send that cannot read EDNS. It does
+/// not repeat the question, so it must not decide anything.
+pub fn is_bare_refusal(query: &[u8], reply: &[u8]) -> bool {
+    reply.len() == HEADER
+        && reply[..2] == query[..2]
+        && u16_at(reply, 2) & (flag::QR | flag::OPCODE) == flag::QR
+        && matches!(u16_at(reply, 2) & 0xf, rcode::FORMERR | rcode::NOTIMP | rcode::REFUSED)
+        && reply[4..] == [0; 8]
+}
+
+/// Whether a query we wrote has an OPT record: we add no other.
+pub fn has_edns(query: &[u8]) -> bool {
+    u16_at(query, 10) > 0
+}
+
+/// Takes the OPT record, which comes last, off a query we wrote.
+pub fn remove_edns(query: &mut Vec<u8>) {
+    put_u16(query, 10, 0);
+    if let Some(length) = question_of(query).map(<[u8]>::len) {
+        query.truncate(HEADER + length);
+    }
 }
 
 /// The question section of a query we wrote: name, type, class.
@@ -129,6 +152,16 @@ mod tests {
         assert!(!varied(type_at, 28), "another type");
         assert!(!varied(type_at + 2, 3), "another class");
         assert!(!is_reply_to(&query, &reply[..20]), "cut off");
+    }
+
+    #[test]
+    fn a_query_without_its_edns_is_the_one_that_never_had_it() {
+        let question = Question::new("www.example.com".parse().unwrap(), 1);
+        let mut query = question.to_wire(true);
+        assert!(has_edns(&query));
+        remove_edns(&mut query);
+        assert!(!has_edns(&query));
+        assert_eq!(query, question.to_wire(false));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::bootstrap::{Addresses, Bootstrap};
 use super::encrypted::{Carrier, Encrypted};
-use super::exchange::{AskError, OwnSockets};
+use super::exchange::{AskError, OwnSockets, has_edns, remove_edns};
 use super::health::Health;
 use super::server::{Host, Server, Transport};
 use super::stream::Stream;
@@ -87,9 +87,11 @@ impl Peer {
 
     /// Servers that do not know EDNS say so without an OPT record (RFC 6891 section 7); they are asked again without.
     async fn ask_with_fallback(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
-        let mut message = self.ask_once(question.to_wire(true), bootstrap).await?;
-        if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns {
-            message = self.ask_once(question.to_wire(false), bootstrap).await?;
+        let mut query = question.to_wire(true);
+        let mut message = self.ask_once(&mut query, bootstrap).await?;
+        if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns && has_edns(&query) {
+            remove_edns(&mut query);
+            message = self.ask_once(&mut query, bootstrap).await?;
         }
         match message.rcode {
             rcode::FORMERR => Err(AskError::Lame("FORMERR")),
@@ -100,18 +102,18 @@ impl Peer {
         }
     }
 
-    async fn ask_once(&self, mut query: Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+    async fn ask_once(&self, query: &mut Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
         let reply = match &self.link {
             Link::Udp(address, stream) => {
-                let reply = udp::ask(*address, &mut query, &self.own).await?;
+                let reply = udp::ask(*address, query, &self.own).await?;
                 let message = Message::parse(&reply)?;
                 if !message.truncated {
                     return Ok(message);
                 }
-                stream.ask(&query).await?
+                stream.ask(query).await?
             }
-            Link::Stream(stream) => stream.ask(&query).await?,
-            Link::Encrypted(encrypted) => encrypted.ask(&mut query, bootstrap).await?,
+            Link::Stream(stream) => stream.ask(query).await?,
+            Link::Encrypted(encrypted) => encrypted.ask(query, bootstrap).await?,
         };
         let message = Message::parse(&reply)?;
         // A stream carries any length, so a truncated answer there is a broken one.
