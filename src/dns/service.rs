@@ -10,6 +10,7 @@ use super::question::Question;
 use super::reply::{self, ReplyLimit};
 use super::resolver::Resolver;
 use super::respond::{Outcome, respond};
+use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{Networks, Table, Upstream};
 
@@ -61,6 +62,7 @@ impl Service {
         out: &mut Vec<u8>,
     ) -> Option<Pending> {
         out.clear();
+        let protocol = if limit == ReplyLimit::Stream { Protocol::Tcp } else { Protocol::Udp };
         let permitted = self.clients.contains(client.ip());
         match respond(packet, table, self.resolver.cache(), permitted, now, limit, out) {
             Outcome::Reply | Outcome::Drop => None,
@@ -70,7 +72,7 @@ impl Service {
                 }
                 None
             }
-            Outcome::Ask(_) if self.resolver.own_sockets().contains(client) => {
+            Outcome::Ask(_) if self.resolver.own_sockets().contains(protocol, client) => {
                 Counters::count(&self.counters.looped);
                 fail(packet, "this resolver is among its own upstream servers", out);
                 None

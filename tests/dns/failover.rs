@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
 use crate::gate::{Gate, config, loopback, public, table};
@@ -64,6 +65,74 @@ async fn a_silent_server_is_joined_by_the_next_and_asked_after_it_from_then_on()
     assert_eq!((silent.count(), good.count()), (1, 2));
 }
 
+/// Failures in a row of each public server.
+fn failures(gate: &Gate) -> Vec<u32> {
+    let service = gate.plane.service();
+    let states = service.borrow().resolver.upstreams().states();
+    states.into_iter().map(|(_, _, failures, _)| failures).collect()
+}
+
+/// A server that takes its time.
+async fn slow(millis: u64) -> Upstream {
+    Upstream::start(move |asked| {
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, a("192.0.2.9")).to_wire();
+        vec![Action::Wait(Duration::from_millis(millis)), Action::Reply(reply)]
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_silent_server_is_asked_after_a_slow_one_from_then_on() {
+    let (silent, slow) = (Upstream::silent().await, slow(450).await);
+    let gate = Gate::start(&[silent.address, slow.address]);
+    for name in ["www.example.com", "other.example.com", "third.example.com"] {
+        assert_eq!(data(&gate.ask(&ask(name)).await), ["192.0.2.9"], "{name}");
+        // It would fail once more each time it was asked first.
+        assert_eq!(failures(&gate), [1, 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_still_works_is_not_asked_again_because_another_fails() {
+    let (slow, refusing) = (slow(800).await, with_code(5).await);
+    let gate = Gate::start(&[slow.address, refusing.address]);
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.9"]);
+    assert_eq!((slow.count(), refusing.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_few_questions_that_a_server_refuses_do_it_no_harm() {
+    for rcode in [1, 4, 5] {
+        let picky = Upstream::answering(move |query| {
+            let (name, answer) = (asked_name(query), Answer::to(query));
+            if name.starts_with("odd") { answer.rcode(rcode) } else { answer.with(&name, 60, a("192.0.2.1")) }.to_wire()
+        })
+        .await;
+        let gate = Gate::start(&[picky.address]);
+        for round in 0..2 {
+            for name in ["odd1", "odd2"] {
+                gate.ask(&ask(&format!("{name}.round{round}.example"))).await;
+            }
+            assert_eq!(failures(&gate), [0], "rcode {rcode}");
+            assert_eq!(data(&gate.ask(&ask(&format!("round{round}.example"))).await), ["192.0.2.1"]);
+        }
+        for (name, failed) in [("odd1", 0), ("odd2", 0), ("odd3", 1)] {
+            gate.ask(&ask(&format!("{name}.example"))).await;
+            assert_eq!(failures(&gate), [failed], "rcode {rcode}, {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_servfails_again_and_again_where_another_answers_is_asked_last() {
+    let (broken, slow) = (with_code(2).await, slow(200).await);
+    let gate = Gate::start(&[broken.address, slow.address]);
+    for number in 1..=6 {
+        assert_eq!(data(&gate.ask(&ask(&format!("n{number}.example.com"))).await), ["192.0.2.9"]);
+    }
+    assert_eq!((broken.count(), slow.count(), failures(&gate)), (5, 6, vec![1, 0]));
+}
+
 #[tokio::test]
 async fn a_server_that_answers_nonsense_is_passed_over() {
     type Script = fn(&[u8]) -> Vec<u8>;
@@ -110,6 +179,22 @@ async fn a_tcp_server_that_hangs_up_is_passed_over_and_one_that_did_so_between_q
 }
 
 #[tokio::test]
+async fn a_tcp_server_that_closes_after_each_reply_answers_all_and_is_asked_twice_at_most() {
+    let brief = Upstream::start(|asked| {
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, a("192.0.2.1")).to_wire();
+        vec![Action::Reply(reply), Action::Close]
+    })
+    .await;
+    let public = vec![format!("tcp://{}", brief.address).parse().unwrap()];
+    let gate = Gate::with(config(&[loopback()], Upstreams { public, ..Upstreams::default() }), table(Group::Public));
+    const QUESTIONS: usize = 50;
+    let names: Vec<String> = (0..QUESTIONS).map(|number| format!("n{number}.example.com")).collect();
+    let replies = join_all(names.iter().map(async |name| gate.ask(&ask(name)).await)).await;
+    assert!(replies.iter().all(|reply| data(reply) == ["192.0.2.1"]));
+    assert!(brief.count() <= 2 * QUESTIONS, "{} questions", brief.count());
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_know_edns_is_asked_without() {
     let old = Upstream::answering(|query| {
         let answer = Answer::to(query);
@@ -120,6 +205,21 @@ async fn a_server_that_does_not_know_edns_is_asked_without() {
     let gate = Gate::start(&[old.address]);
     assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
     assert_eq!(old.count(), 2);
+}
+
+#[tokio::test]
+async fn a_bare_header_that_refuses_edns_is_a_hint_to_ask_without_and_no_answer() {
+    for rcode in [1, 4, 5] {
+        let bare = move |query: &[u8]| [&query[..2], &[0x81, 0x80 | rcode, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        let old = Upstream::answering(move |query| match read(query).edns {
+            Some(_) => bare(query),
+            None => Answer::to(query).with("www.example.com", 60, a("192.0.2.1")).to_wire(),
+        })
+        .await;
+        let gate = Gate::start(&[old.address]);
+        assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"], "rcode {rcode}");
+        assert_eq!((old.count(), failures(&gate)), (2, vec![0]), "rcode {rcode}");
+    }
 }
 
 /// Asks for a name that no server answers; the extended errors of the SERVFAIL.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::dns::wire::{HEADER, Malformed, flag, u16_at};
+use crate::dns::wire::{HEADER, Malformed, flag, put_u16, rcode, u16_at};
 
 /// Why a server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,15 @@ impl From<Malformed> for AskError {
     }
 }
 
+impl AskError {
+    /// Whether this machine has run out of something, which says nothing about the server.
+    pub fn is_local(&self) -> bool {
+        let AskError::Io(error) = self else { return false };
+        error.kind() == io::ErrorKind::AddrNotAvailable
+            || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+    }
+}
+
 /// Whether `reply` answers `query`: same id, one question, the same one byte for byte, case included (RFC 5452).
 pub fn is_reply_to(query: &[u8], reply: &[u8]) -> bool {
     let Some(question) = question_of(query) else { return false };
@@ -45,6 +54,29 @@ pub fn is_reply_to(query: &[u8], reply: &[u8]) -> bool {
         && u16_at(reply, 2) & (flag::QR | flag::OPCODE) == flag::QR
         && u16_at(reply, 4) == 1
         && reply[HEADER..].starts_with(question)
+}
+
+/// Whether `reply` is a header alone that refuses the query of this id, as old servers send that cannot read EDNS. It does
+/// not repeat the question, so it must not decide anything.
+pub fn is_bare_refusal(query: &[u8], reply: &[u8]) -> bool {
+    reply.len() == HEADER
+        && reply[..2] == query[..2]
+        && u16_at(reply, 2) & (flag::QR | flag::OPCODE) == flag::QR
+        && matches!(u16_at(reply, 2) & 0xf, rcode::FORMERR | rcode::NOTIMP | rcode::REFUSED)
+        && reply[4..] == [0; 8]
+}
+
+/// Whether a query we wrote has an OPT record: we add no other.
+pub fn has_edns(query: &[u8]) -> bool {
+    u16_at(query, 10) > 0
+}
+
+/// Takes the OPT record, which comes last, off a query we wrote.
+pub fn remove_edns(query: &mut Vec<u8>) {
+    put_u16(query, 10, 0);
+    if let Some(length) = question_of(query).map(<[u8]>::len) {
+        query.truncate(HEADER + length);
+    }
 }
 
 /// The question section of a query we wrote: name, type, class.
@@ -56,28 +88,35 @@ fn question_of(query: &[u8]) -> Option<&[u8]> {
     query.get(HEADER..at + 5)
 }
 
+/// What a socket speaks: addresses of different kinds have nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Udp,
+    Tcp,
+}
+
 /// The local addresses of sockets that wait for an upstream. A query that comes from one of them is our own: somebody
 /// has pointed us at ourselves.
 #[derive(Debug, Clone, Default)]
-pub struct OwnSockets(Arc<Mutex<HashSet<SocketAddr>>>);
+pub struct OwnSockets(Arc<Mutex<HashSet<(Protocol, SocketAddr)>>>);
 
 /// Keeps an address in [`OwnSockets`] while it lives.
 #[derive(Debug)]
 pub struct OwnSocket {
-    address: SocketAddr,
+    address: (Protocol, SocketAddr),
     all: OwnSockets,
 }
 
 impl OwnSockets {
     /// Whether an upstream is being asked from this address.
-    pub fn contains(&self, address: SocketAddr) -> bool {
-        let address = canonical(address);
+    pub fn contains(&self, protocol: Protocol, address: SocketAddr) -> bool {
+        let address = (protocol, canonical(address));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
     }
 
     /// Adds an address until the result is dropped.
-    pub fn add(&self, address: SocketAddr) -> OwnSocket {
-        let address = canonical(address);
+    pub fn add(&self, protocol: Protocol, address: SocketAddr) -> OwnSocket {
+        let address = (protocol, canonical(address));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         OwnSocket { address, all: self.clone() }
     }
@@ -125,12 +164,33 @@ mod tests {
     }
 
     #[test]
+    fn a_query_without_its_edns_is_the_one_that_never_had_it() {
+        let question = Question::new("www.example.com".parse().unwrap(), 1);
+        let mut query = question.to_wire(true);
+        assert!(has_edns(&query));
+        remove_edns(&mut query);
+        assert!(!has_edns(&query));
+        assert_eq!(query, question.to_wire(false));
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_servers_fault() {
+        let is_local = |code| AskError::Io(io::Error::from_raw_os_error(code)).is_local();
+        assert!([libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL].into_iter().all(is_local));
+        assert!(![libc::ECONNREFUSED, libc::ENETUNREACH, libc::EHOSTUNREACH].into_iter().any(is_local));
+        assert!(!AskError::Timeout.is_local());
+    }
+
+    #[test]
     fn a_socket_is_ours_while_it_waits() {
         let (sockets, address) = (OwnSockets::default(), "127.0.0.1:4000".parse().unwrap());
-        let guard = sockets.add(address);
-        assert!(sockets.contains(address));
-        assert!(sockets.contains("[::ffff:127.0.0.1]:4000".parse().unwrap()));
+        let guard = sockets.add(Protocol::Udp, address);
+        assert!(sockets.contains(Protocol::Udp, address));
+        assert!(sockets.contains(Protocol::Udp, "[::ffff:127.0.0.1]:4000".parse().unwrap()));
+        assert!(!sockets.contains(Protocol::Tcp, address));
+        drop(sockets.add(Protocol::Tcp, address));
+        assert!(sockets.contains(Protocol::Udp, address));
         drop(guard);
-        assert!(!sockets.contains(address));
+        assert!(!sockets.contains(Protocol::Udp, address));
     }
 }

@@ -49,51 +49,50 @@ impl Group {
         deadline: Instant,
     ) -> Result<Message, AskError> {
         let order = self.order();
-        let mut attempts = Attempts { silent: vec![true; order.len()], next: 0 };
+        let mut attempts = Attempts::new(order.len());
         let mut running = FuturesUnordered::new();
-        let mut newest: Option<(usize, Instant)> = None;
-        let mut next_at = Instant::now();
+        let mut servfailed = Vec::new();
         let mut outcome = Err(AskError::NoServer);
-        let mut failed_over = true;
         loop {
-            if failed_over || Instant::now() >= next_at {
-                if let (false, Some((position, asked))) = (failed_over, newest) {
-                    order[position].slow(asked.elapsed());
+            let now = Instant::now();
+            if now >= deadline {
+                attempts.silent_before(attempts.asked.len()).for_each(|position| order[position].health().failed());
+                return outcome.or(Err(AskError::Timeout));
+            }
+            let next = attempts.next();
+            if let Some((position, _)) = next.filter(|&(_, at)| at <= now) {
+                if let Some((newest, silence)) = attempts.newest_silence(now).filter(|&(_, silence)| silence >= HEDGE) {
+                    order[newest].health().slow(silence);
                 }
-                match attempts.next() {
-                    Some(position) => {
-                        newest = Some((position, Instant::now()));
-                        next_at = Instant::now() + if attempts.is_first_round() { HEDGE } else { RETRY };
-                        let peer = &order[position];
-                        let asked = async move { timeout_at(deadline, peer.ask(question, bootstrap)).await };
-                        running.push(asked.map(move |result| (position, result)));
-                    }
-                    None if running.is_empty() => return outcome,
-                    None => next_at = deadline,
-                }
-                failed_over = false;
+                let attempt = attempts.start(position, now);
+                let peer = &order[position];
+                let asked = async move { timeout_at(deadline, peer.ask(question, bootstrap)).await };
+                running.push(asked.map(move |result| (attempt, position, result)));
+                continue;
+            }
+            if next.is_none() && running.is_empty() {
+                return outcome;
             }
             tokio::select! {
-                Some((position, result)) = running.next() => match result {
-                    Ok(Ok(message)) if message.rcode != rcode::SERVFAIL => return Ok(message),
+                Some((attempt, position, result)) = running.next() => match result {
+                    Ok(Ok(message)) if message.rcode != rcode::SERVFAIL => {
+                        // Whoever was asked earlier has had more time than this took: the next question goes elsewhere.
+                        let beaten = attempts.silent_before(attempt).filter(|&silent| silent != position);
+                        beaten.for_each(|silent| order[silent].health().failed());
+                        servfailed.into_iter().for_each(|failed: usize| order[failed].health().servfailed());
+                        return Ok(message);
+                    }
                     Ok(failed) => {
+                        servfailed.extend(failed.is_ok().then_some(position));
                         outcome = match (outcome, failed) {
                             (Ok(servfail), Err(_)) => Ok(servfail),
                             (_, failed) => failed,
                         };
-                        attempts.silent[position] = false;
-                        failed_over = true;
+                        attempts.fail(position, Instant::now());
                     }
                     Err(_elapsed) => {}
                 },
-                () = sleep_until(next_at.min(deadline)) => {}
-            }
-            if Instant::now() >= deadline {
-                if let Some((position, asked)) = newest {
-                    order[position].slow(asked.elapsed());
-                    order[position].health().failed();
-                }
-                return outcome.or(Err(AskError::Timeout));
+                () = sleep_until(next.map_or(deadline, |(_, at)| at.min(deadline))) => {}
             }
         }
     }
@@ -105,29 +104,65 @@ impl Group {
         order
     }
 
-    /// A server that is not the first choice and has not been asked for a while; it should be, in the background.
-    pub fn probe_due(&self) -> Option<Arc<Peer>> {
+    /// A server that is not the first choice and has not been asked for a while; the caller is to ask it, in the background.
+    pub fn claim_probe(&self) -> Option<Arc<Peer>> {
         let now = Instant::now().into_std();
-        self.order().into_iter().skip(1).find(|peer| peer.health().is_probe_due(now))
+        self.order().into_iter().skip(1).find(|peer| peer.health().claim_probe(now))
     }
 }
 
 /// Which server of an order is asked next: each once, then those that are still silent once more.
 struct Attempts {
+    /// Whether a server may still answer, or has not been asked.
     silent: Vec<bool>,
+    /// Who was asked, and when, from the first attempt to the newest.
+    asked: Vec<(usize, Instant)>,
+    /// Counts through the rounds.
     next: usize,
+    /// When a server that has not been asked yet is.
+    hedge_at: Instant,
 }
 
 impl Attempts {
-    fn next(&mut self) -> Option<usize> {
-        let count = self.silent.len();
-        let attempt = (self.next..ROUNDS * count).find(|attempt| self.silent[attempt % count])?;
-        self.next = attempt + 1;
-        Some(attempt % count)
+    fn new(servers: usize) -> Self {
+        Self { silent: vec![true; servers], asked: Vec::new(), next: 0, hedge_at: Instant::now() }
     }
 
-    /// Whether the server that comes next has not been asked yet.
-    fn is_first_round(&self) -> bool {
-        self.next < self.silent.len()
+    /// Who is to be asked next, and when. A server that is still working has its time, whatever becomes of the others.
+    fn next(&self) -> Option<(usize, Instant)> {
+        let servers = self.silent.len();
+        let position = (self.next..ROUNDS * servers).map(|turn| turn % servers).find(|&turn| self.silent[turn])?;
+        let before = self.asked.iter().rev().find(|(asked, _)| *asked == position);
+        Some((position, before.map_or(self.hedge_at, |(_, at)| *at + RETRY)))
+    }
+
+    /// Notes that the server [`Self::next`] named is asked; the number of the attempt.
+    fn start(&mut self, position: usize, now: Instant) -> usize {
+        let servers = self.silent.len();
+        while self.next % servers != position {
+            self.next += 1;
+        }
+        self.next += 1;
+        self.hedge_at = now + HEDGE;
+        self.asked.push((position, now));
+        self.asked.len() - 1
+    }
+
+    /// Notes that a server failed: it is asked no more, and one that was not asked yet is at once.
+    fn fail(&mut self, position: usize, now: Instant) {
+        self.silent[position] = false;
+        self.hedge_at = now;
+    }
+
+    /// Who was asked last, and for how long it has been silent, unless it has failed.
+    fn newest_silence(&self, now: Instant) -> Option<(usize, Duration)> {
+        let (position, at) = *self.asked.last()?;
+        self.silent[position].then_some((position, now - at))
+    }
+
+    /// The servers that were first asked before an attempt and are silent still.
+    fn silent_before(&self, attempt: usize) -> impl Iterator<Item = usize> {
+        (0..self.silent.len())
+            .filter(move |&server| self.silent[server] && self.asked[..attempt].iter().any(|(at, _)| *at == server))
     }
 }

@@ -7,6 +7,10 @@ const UNKNOWN: Duration = Duration::from_millis(150);
 /// What each failure in a row adds to a server's rank, up to [`MAX_FAILURES`] times.
 const PENALTY: Duration = Duration::from_millis(500);
 const MAX_FAILURES: u32 = 16;
+/// So many refusals in a row count as a failure: fewer may be owed to what a client asks for.
+const MAX_REFUSALS: u32 = 3;
+/// So many SERVFAILs in a row, each to a question that another server answered, count as a failure.
+const MAX_SERVFAILS: u32 = 5;
 /// A server that is not the first choice is asked beside it this often, so that it can show that it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
@@ -15,13 +19,15 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 pub struct Health {
     smoothed: Option<Duration>,
     failures: u32,
+    refusals: u32,
+    servfails: u32,
     asked_at: Option<Instant>,
 }
 
 impl Health {
     /// It answered after `elapsed`.
     pub fn answered(&mut self, elapsed: Duration) {
-        self.failures = 0;
+        (self.failures, self.refusals, self.servfails) = (0, 0, 0);
         self.smoothed = Some(match self.smoothed {
             // As TCP smooths its round trips, RFC 6298: an eighth of the new sample.
             Some(smoothed) => (smoothed * 7 + elapsed) / 8,
@@ -34,9 +40,25 @@ impl Health {
         self.smoothed = Some(self.smoothed.map_or(elapsed, |smoothed| smoothed.max(elapsed)));
     }
 
-    /// It did not answer, or refused to.
+    /// It did not answer.
     pub fn failed(&mut self) {
         self.failures = (self.failures + 1).min(MAX_FAILURES);
+    }
+
+    /// It refused to answer.
+    pub fn refused(&mut self) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals >= MAX_REFUSALS {
+            self.failed();
+        }
+    }
+
+    /// It said SERVFAIL where another server had an answer.
+    pub fn servfailed(&mut self) {
+        self.servfails = self.servfails.saturating_add(1);
+        if self.servfails >= MAX_SERVFAILS {
+            self.failed();
+        }
     }
 
     /// It is being asked now.
@@ -49,9 +71,14 @@ impl Health {
         self.smoothed.unwrap_or(UNKNOWN) + PENALTY * self.failures
     }
 
-    /// Whether it should be asked beside the first choice. A server that never was asked is no news to anybody.
-    pub fn is_probe_due(&self, now: Instant) -> bool {
-        self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= PROBE_EVERY)
+    /// Whether it should be asked beside the first choice, and by the caller: it counts as asked from now on. A server
+    /// that never was asked is no news to anybody.
+    pub fn claim_probe(&mut self, now: Instant) -> bool {
+        let due = self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= PROBE_EVERY);
+        if due {
+            self.asked(now);
+        }
+        due
     }
 
     /// Failures in a row, for operators.
@@ -85,6 +112,22 @@ mod tests {
     }
 
     #[test]
+    fn refusals_and_servfails_count_once_there_are_several_in_a_row() {
+        type Event = fn(&mut Health);
+        let cases: [(Event, u32); 2] = [(Health::refused, MAX_REFUSALS), (Health::servfailed, MAX_SERVFAILS)];
+        for (event, limit) in cases {
+            let mut health = Health::default();
+            for _ in 0..2 {
+                (1..limit).for_each(|_| event(&mut health));
+                assert_eq!(health.failures(), 0);
+                health.answered(ms(5));
+            }
+            (0..limit).for_each(|_| event(&mut health));
+            assert_eq!(health.failures(), 1);
+        }
+    }
+
+    #[test]
     fn silence_counts_as_slowness() {
         let mut health = Health::default();
         health.answered(ms(5));
@@ -97,9 +140,10 @@ mod tests {
     #[test]
     fn a_server_aside_is_probed_now_and_then() {
         let (mut health, now) = (Health::default(), Instant::now());
-        assert!(!health.is_probe_due(now));
+        assert!(!health.claim_probe(now));
         health.asked(now);
-        assert!(!health.is_probe_due(now + PROBE_EVERY - ms(1)));
-        assert!(health.is_probe_due(now + PROBE_EVERY));
+        assert!(!health.claim_probe(now + PROBE_EVERY - ms(1)));
+        assert!(health.claim_probe(now + PROBE_EVERY));
+        assert!(!health.claim_probe(now + PROBE_EVERY), "one question is enough");
     }
 }

@@ -19,6 +19,6 @@ mod udp;
 mod upstreams;
 
 pub use self::udp::ask as ask_udp;
-pub use exchange::{AskError, OwnSockets};
+pub use exchange::{AskError, OwnSockets, Protocol};
 pub use server::{Host, Server, ServerError, Transport};
 pub use upstreams::{Upstreams, UpstreamsError};

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::bootstrap::{Bootstrap, Location};
-use super::exchange::{AskError, OwnSockets};
+use super::exchange::{AskError, OwnSockets, has_edns, remove_edns};
 use super::health::Health;
 use super::https::Https;
 use super::quic::Quic;
@@ -75,22 +74,23 @@ impl Peer {
         self.health().asked(started.into_std());
         let result = self.ask_with_fallback(question, bootstrap).await;
         match &result {
+            // Whether the name or the server is broken is only seen beside what others answer: `group` does.
+            Ok(message) if message.rcode == rcode::SERVFAIL => {}
             Ok(_) => self.health().answered(started.elapsed()),
+            Err(AskError::Lame(_)) => self.health().refused(),
+            Err(error) if error.is_local() => {}
             Err(_) => self.health().failed(),
         }
         result
     }
 
-    /// It is still silent after `elapsed`, and others are asked.
-    pub fn slow(&self, elapsed: Duration) {
-        self.health().slow(elapsed);
-    }
-
     /// Servers that do not know EDNS say so without an OPT record (RFC 6891 section 7); they are asked again without.
     async fn ask_with_fallback(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
-        let mut message = self.ask_once(question.to_wire(true), bootstrap).await?;
-        if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns {
-            message = self.ask_once(question.to_wire(false), bootstrap).await?;
+        let mut query = question.to_wire(true);
+        let mut message = self.ask_once(&mut query, bootstrap).await?;
+        if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns && has_edns(&query) {
+            remove_edns(&mut query);
+            message = self.ask_once(&mut query, bootstrap).await?;
         }
         match message.rcode {
             rcode::FORMERR => Err(AskError::Lame("FORMERR")),
@@ -101,23 +101,23 @@ impl Peer {
         }
     }
 
-    async fn ask_once(&self, mut query: Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+    async fn ask_once(&self, query: &mut Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
         let reply = match &self.link {
             Link::Udp(address, stream) => {
-                let reply = udp::ask(*address, &mut query, &self.own).await?;
+                let reply = udp::ask(*address, query, &self.own).await?;
                 let message = Message::parse(&reply)?;
                 if !message.truncated {
                     return Ok(message);
                 }
-                stream.ask(&query).await?
+                stream.ask(query).await?
             }
-            Link::Stream(stream) => stream.ask(&query).await?,
+            Link::Stream(stream) => stream.ask(query).await?,
             Link::Https(https, location) => {
                 let addresses =
                     if https.is_connected() { location.last_known() } else { location.addresses(bootstrap).await? };
-                https.ask(&mut query, &addresses).await?
+                https.ask(query, &addresses).await?
             }
-            Link::Quic(quic) => quic.ask(&mut query).await?,
+            Link::Quic(quic) => quic.ask(query).await?,
         };
         let message = Message::parse(&reply)?;
         // A stream carries any length, so a truncated answer there is a broken one.

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::exchange::{AskError, OwnSocket, OwnSockets, is_reply_to};
+use super::exchange::{AskError, OwnSocket, OwnSockets, Protocol, is_reply_to};
 use crate::dns::frame::{FrameReader, frame};
 
 /// An idle connection is closed after this, RFC 7766 section 6.2.3.
@@ -63,33 +63,32 @@ impl Stream {
         Self { server, tls: Some((config, name)), own, connection: Mutex::default() }
     }
 
-    /// Sends the query and waits for its reply. A kept connection that turns out to be closed is replaced once. Has no
-    /// deadline of its own.
+    /// Sends the query and waits for its reply. Where the connection closes before that, the query is sent once more, over
+    /// a connection of its own: some servers close after each reply, and would leave it unanswered on a shared one again.
+    /// Has no deadline of its own.
     pub async fn ask(&self, query: &[u8]) -> Reply {
-        loop {
-            let (connection, reused) = self.connection().await?;
-            let (reply, answer) = oneshot::channel();
-            let sent = connection.send(Exchange { query: query.to_vec(), reply }).await;
-            let result = match sent {
-                Ok(()) => answer.await.unwrap_or(Err(AskError::Closed)),
-                Err(_) => Err(AskError::Closed),
-            };
-            match result {
-                Err(AskError::Closed) if reused => {}
-                result => return result,
-            }
+        match exchange(&self.shared().await?, query).await {
+            Err(AskError::Closed) => exchange(&self.connect().await?, query).await,
+            result => result,
         }
     }
 
-    /// The connection, and whether it was there before.
-    async fn connection(&self) -> Result<(mpsc::Sender<Exchange>, bool), AskError> {
+    /// The connection that everybody uses, made if there is none.
+    async fn shared(&self) -> Result<mpsc::Sender<Exchange>, AskError> {
         let mut slot = self.connection.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok((connection.clone(), true));
+            return Ok(connection.clone());
         }
+        let connection = self.connect().await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// A new connection, which lasts no longer than the result is kept.
+    async fn connect(&self) -> Result<mpsc::Sender<Exchange>, AskError> {
         let stream = TcpStream::connect(self.server).await?;
         stream.set_nodelay(true)?;
-        let own = self.own.add(stream.local_addr()?);
+        let own = self.own.add(Protocol::Tcp, stream.local_addr()?);
         let (sender, exchanges) = mpsc::channel(16);
         match &self.tls {
             None => tokio::spawn(drive(stream, exchanges, own)),
@@ -98,9 +97,16 @@ impl Stream {
                 tokio::spawn(drive(stream, exchanges, own))
             }
         };
-        *slot = Some(sender.clone());
-        Ok((sender, false))
+        Ok(sender)
     }
+}
+
+/// One query and its reply.
+async fn exchange(connection: &mpsc::Sender<Exchange>, query: &[u8]) -> Reply {
+    let (reply, answer) = oneshot::channel();
+    let exchange = Exchange { query: query.to_vec(), reply };
+    connection.send(exchange).await.map_err(|_| AskError::Closed)?;
+    answer.await.unwrap_or(Err(AskError::Closed))
 }
 
 /// Carries queries and replies until the connection fails or is idle.

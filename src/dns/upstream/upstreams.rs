@@ -85,10 +85,14 @@ impl Upstreams {
         };
         let vpc = Arc::clone(&self.vpc);
         let bootstrap = move |question| bootstrap(Arc::clone(&vpc), question);
-        if let Some(peer) = group.probe_due() {
+        if let Some(peer) = group.claim_probe() {
             // Its outcome is kept by the peer itself; the client waits for the first choice only.
             let (question, bootstrap) = (question.clone(), bootstrap.clone());
-            tokio::spawn(async move { timeout(PROBE, peer.ask(&question, &bootstrap)).await });
+            tokio::spawn(async move {
+                if timeout(PROBE, peer.ask(&question, &bootstrap)).await.is_err() {
+                    peer.health().failed();
+                }
+            });
         }
         group.ask(question, &bootstrap, deadline).await
     }
