@@ -127,9 +127,7 @@ impl App {
 
     /// Returns once everything that `/ready` waits for has happened.
     pub async fn is_ready(&self) {
-        while self.readiness.state() != admin::State::Ready {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.readiness.is_ready().await;
     }
 
     pub fn table(&self) -> watch::Receiver<Arc<Table>> {

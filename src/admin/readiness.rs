@@ -3,11 +3,13 @@
 //! `app` hands blocks out before it serves; `/ready` lists what is left. Once ready it stays so until drain: an upstream
 //! that fails later is no reason to take this process out of service.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 /// The readiness of the process; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<Inner>>);
+pub struct Readiness(Arc<watch::Sender<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -34,36 +36,43 @@ pub enum State {
 }
 
 impl Readiness {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Not ready until the result is dropped. `what` is shown to operators.
     pub fn block(&self, what: impl Into<String>) -> Block {
         let what = what.into();
-        self.inner().pending.push(what.clone());
+        self.0.send_modify(|inner| inner.pending.push(what.clone()));
         Block { what, of: self.clone() }
     }
 
     /// Every listener is bound and served.
     pub fn bound(&self) {
-        self.inner().bound = true;
+        self.0.send_modify(|inner| inner.bound = true);
     }
 
     /// Whether every listener is bound and served.
     pub fn is_bound(&self) -> bool {
-        self.inner().bound
+        self.0.borrow().bound
     }
 
     /// From now on not ready for good.
     pub fn drain(&self) {
-        self.inner().draining = true;
+        self.0.send_modify(|inner| inner.draining = true);
     }
 
     pub fn state(&self) -> State {
-        let inner = self.inner();
-        match (&*inner.pending, inner.bound) {
-            _ if inner.draining => State::Draining,
+        self.0.borrow().state()
+    }
+
+    /// Returns once it is ready.
+    pub async fn is_ready(&self) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.0.subscribe().wait_for(|inner| inner.state() == State::Ready).await;
+    }
+}
+
+impl Inner {
+    fn state(&self) -> State {
+        match (&*self.pending, self.bound) {
+            _ if self.draining => State::Draining,
             ([], true) => State::Ready,
             (pending, true) => State::Pending(pending.to_vec()),
             (pending, false) => State::Pending(std::iter::once("bind".to_owned()).chain(pending.to_vec()).collect()),
@@ -73,10 +82,11 @@ impl Readiness {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut inner = self.of.inner();
-        if let Some(position) = inner.pending.iter().position(|what| *what == self.what) {
-            inner.pending.remove(position);
-        }
+        self.of.0.send_modify(|inner| {
+            if let Some(position) = inner.pending.iter().position(|what| *what == self.what) {
+                inner.pending.remove(position);
+            }
+        });
     }
 }
 

@@ -96,3 +96,30 @@ impl Config {
         self.sources.iter().any(|source| source.kind == SourceKind::Learned) || no_static && self.sources.is_empty()
     }
 }
+
+#[cfg(test)]
+impl Config {
+    /// One endpoint in us-east-1 and nothing else known.
+    pub(super) fn of_test(addresses: AddressSource) -> Self {
+        let endpoint = EndpointConfig {
+            region: None,
+            vpce_id: Some("vpce-0123456789abcdef0".parse().unwrap()),
+            addresses,
+            private_api_ids: Vec::new(),
+            health: HealthCheck::Off,
+            port: 443,
+        };
+        Self {
+            region: "us-east-1".parse().unwrap(),
+            dns_suffix: None,
+            endpoints: vec![endpoint],
+            private_api_ids: Vec::new(),
+            always_public_ids: Vec::new(),
+            always_public_names: Vec::new(),
+            private_names: Vec::new(),
+            forward_zones: Vec::new(),
+            default_upstream: Upstream::Public,
+            sources: Vec::new(),
+        }
+    }
+}

@@ -6,33 +6,12 @@ use std::sync::Mutex;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::discovery::config::{AddressSource, Config, EndpointConfig, HealthCheck};
-use crate::policy::Upstream;
+use crate::discovery::config::{AddressSource, Config};
 
 type Answer = Result<Found, String>;
 
 fn discovery(addresses: AddressSource) -> Arc<Discovery> {
-    let endpoint = EndpointConfig {
-        region: None,
-        vpce_id: None,
-        addresses,
-        private_api_ids: Vec::new(),
-        health: HealthCheck::Off,
-        port: 443,
-    };
-    let config = Config {
-        region: "us-east-1".parse().unwrap(),
-        dns_suffix: None,
-        endpoints: vec![endpoint],
-        private_api_ids: Vec::new(),
-        always_public_ids: Vec::new(),
-        always_public_names: Vec::new(),
-        private_names: Vec::new(),
-        forward_zones: Vec::new(),
-        default_upstream: Upstream::Public,
-        sources: Vec::new(),
-    };
-    Arc::new(Discovery::new(config).unwrap())
+    Arc::new(Discovery::new(Config::of_test(addresses)).unwrap())
 }
 
 fn found(addresses: &[&str], ttl: u64) -> Answer {

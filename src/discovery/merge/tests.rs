@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::discovery::config::HealthCheck;
-use crate::policy::{Route, Upstream, route};
+use crate::policy::{Route, route};
 
 const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 
@@ -12,30 +11,12 @@ fn name(text: &str) -> HostName {
     text.parse().unwrap()
 }
 
-fn endpoint(addresses: AddressSource) -> EndpointConfig {
-    EndpointConfig {
-        region: None,
-        vpce_id: Some("vpce-0123456789abcdef0".parse().unwrap()),
-        addresses,
-        private_api_ids: Vec::new(),
-        health: HealthCheck::Off,
-        port: 443,
-    }
+fn config() -> Config {
+    Config::of_test(AddressSource::Apex)
 }
 
-fn config() -> Config {
-    Config {
-        region: "us-east-1".parse().unwrap(),
-        dns_suffix: None,
-        endpoints: vec![endpoint(AddressSource::Apex)],
-        private_api_ids: Vec::new(),
-        always_public_ids: Vec::new(),
-        always_public_names: Vec::new(),
-        private_names: Vec::new(),
-        forward_zones: Vec::new(),
-        default_upstream: Upstream::Public,
-        sources: Vec::new(),
-    }
+fn endpoint(addresses: AddressSource) -> EndpointConfig {
+    Config::of_test(addresses).endpoints.remove(0)
 }
 
 fn is_private(discovery: &Discovery, host: &str) -> bool {
