@@ -150,7 +150,7 @@ impl App {
         self.following = follow(&discovery, self.plane.service(), attempted);
         self.discovery = discovery;
         // Once ready it stays so.
-        if !self.missing_lists.is_empty() {
+        if !is_ready {
             self.missing_lists = blocks(&self.readiness, &self.discovery);
         }
         self.gate.send_replace(gate(&config));

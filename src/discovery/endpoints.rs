@@ -67,7 +67,7 @@ impl Discovery {
         let mut attempted = Some(attempted);
         let mut retry = FIRST_RETRY;
         loop {
-            let wait = match look_up_once(&name, is_apex, &look_up).await {
+            let wait = match look_up_once(&name, is_apex, &self.addresses(index), &look_up).await {
                 Ok((addresses, ttl)) => {
                     retry = FIRST_RETRY;
                     self.set_found(index, addresses);
@@ -88,7 +88,7 @@ impl Discovery {
     /// Looks every endpoint up once, for commands that end.
     pub async fn look_up_endpoints(&self, look_up: &LookUp) {
         for (index, name, is_apex) in self.names_to_look_up() {
-            match look_up_once(&name, is_apex, look_up).await {
+            match look_up_once(&name, is_apex, &self.addresses(index), look_up).await {
                 Ok((addresses, _)) => self.set_found(index, addresses),
                 Err(problem) => self.set_problem(index, problem),
             }
@@ -124,12 +124,17 @@ impl Discovery {
     }
 }
 
-async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Result<(Addresses, Duration), String> {
+async fn look_up_once(
+    name: &HostName,
+    is_apex: bool,
+    before: &Addresses,
+    look_up: &LookUp,
+) -> Result<(Addresses, Duration), String> {
     let (v4, v6) = tokio::join!(look_up(*name, Family::V4), look_up(*name, Family::V6));
     let (v4, v6) = match (v4, v6) {
-        // One family is enough; without an answer for the other it is taken to have none.
-        (Ok(v4), Err(_)) if !v4.addresses.is_empty() => (v4, Found { addresses: Vec::new(), ttl: MAX_INTERVAL }),
-        (Err(_), Ok(v6)) if !v6.addresses.is_empty() => (Found { addresses: Vec::new(), ttl: MAX_INTERVAL }, v6),
+        // One family is enough; what was known of the other is kept, and asked for again soon.
+        (Ok(v4), Err(_)) if !v4.addresses.is_empty() => (v4, kept(before.v6.iter().copied())),
+        (Err(_), Ok(v6)) if !v6.addresses.is_empty() => (kept(before.v4.iter().copied()), v6),
         (Err(error), _) | (_, Err(error)) => return Err(format!("{name} cannot be looked up: {error}")),
         (Ok(v4), Ok(v6)) => (v4, v6),
     };
@@ -147,6 +152,11 @@ async fn look_up_once(name: &HostName, is_apex: bool, look_up: &LookUp) -> Resul
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     }
     Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..nearest_first(found.into_iter()) }, ttl))
+}
+
+/// Addresses of a family that could not be looked up this time.
+fn kept(addresses: impl Iterator<Item: Into<IpAddr>>) -> Found {
+    Found { addresses: addresses.map(Into::into).collect(), ttl: MIN_INTERVAL }
 }
 
 /// Whether these are the addresses of the internet's front door rather than of an endpoint. IPv6 addresses say nothing:

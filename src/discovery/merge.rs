@@ -76,8 +76,10 @@ impl Discovery {
     pub fn successor(&self, config: Config) -> Result<Self, TableError> {
         let state = self.state();
         let current = Arc::clone(&self.table.borrow());
+        // An endpoint that names no region, or asks for the apex, is another one under another region or suffix.
+        let same_zones = state.config.region == config.region && state.config.dns_suffix == config.dns_suffix;
         let known = |endpoint: &EndpointConfig| {
-            let position = state.config.endpoints.iter().position(|was| was == endpoint)?;
+            let position = state.config.endpoints.iter().position(|was| same_zones && was == endpoint)?;
             Some(current.endpoints().get(position)?.addresses.clone())
         };
         let table =

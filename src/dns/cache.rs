@@ -93,6 +93,13 @@ impl Entry {
         }
     }
 
+    fn is_newer_than(&self, generation: u64) -> bool {
+        match self.validity {
+            Validity::Always => false,
+            Validity::Only(own) | Validity::While { generation: own, .. } => own > generation,
+        }
+    }
+
     fn may_serve_stale(&self, now: Instant, generation: u64) -> bool {
         self.is_of(generation) && !self.answer.is_failure() && now < self.stored + MAX_STALE
     }
@@ -131,6 +138,7 @@ impl Cache {
         let refresh = fresh
             && !entry.refreshing
             && entry.hits > 2
+            && entry.recheck_at.is_none_or(|at| now >= at)
             && lifetime >= Duration::from_secs(10)
             && (lifetime - age) * 10 < lifetime;
         entry.refreshing |= refresh;
@@ -185,11 +193,13 @@ impl Cache {
     pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) {
         if let Some(entry) = self.shard(key).entry(key) {
             entry.refreshing = false;
-            if now < entry.expires() && entry.is_of(generation) {
+            let is_fresh = now < entry.expires() && entry.is_of(generation);
+            if is_fresh || entry.may_serve_stale(now, generation) {
+                entry.recheck_at = Some(now + RECHECK);
                 return;
             }
-            if entry.may_serve_stale(now, generation) {
-                entry.recheck_at = Some(now + RECHECK);
+            // A flight that set out under an older table says nothing about this one.
+            if entry.is_newer_than(generation) {
                 return;
             }
         }
@@ -341,6 +351,22 @@ mod tests {
         cache.insert(&key("a"), answer(100), start, Validity::Always);
         let refreshes = |at: u64| cache.get(&key("a"), start + secs(at), 0).unwrap().refresh;
         assert_eq!([1, 2, 50, 90, 91, 92].map(refreshes), [false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_failed_refresh_pauses_and_takes_nothing_away() {
+        let (cache, start) = (Cache::new(1 << 20), Instant::now());
+        cache.insert(&key("a"), answer(100), start, Validity::While { generation: 8, routing: 1 });
+        let late = start + secs(95);
+        (0..2).for_each(|_| drop(cache.get(&key("a"), late, 8)));
+        assert!(cache.get(&key("a"), late, 8).unwrap().refresh);
+        cache.insert_failure(&key("a"), failure(), late, 8);
+        assert!(!cache.get(&key("a"), late, 8).unwrap().refresh, "RFC 9520: not at once again");
+        cache.insert_failure(&key("a"), failure(), late, 7);
+        assert!(!cache.get(&key("a"), late, 8).unwrap().answer.is_failure(), "an older table has no say");
+        let over = late + secs(6);
+        assert_eq!(cache.get(&key("a"), over, 8), None);
+        assert!(cache.get_stale(&key("a"), over, 8).is_some());
     }
 
     #[test]

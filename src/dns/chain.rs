@@ -49,11 +49,12 @@ pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
     message.additional.retain(|record| !belongs_elsewhere(&record.owner, table, upstream));
 }
 
-/// A number that stands for how the table routes the names an answer passes through: while it is the same, the answer is
+/// A number that stands for how the table routes the names an answer passes through or brings along: while it is the same, the answer is
 /// what would be given again. Endpoint addresses count too, since tails are made of them.
 pub fn routing(message: &Message, question: &Question, table: &Table) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for link in message.chain(question.name.wire()) {
+    let additional = message.additional.iter().map(|record| &*record.owner);
+    for link in message.chain(question.name.wire()).into_iter().chain(additional) {
         let Ok(name) = HostName::from_wire(link) else { continue };
         let decision = route(table, &name);
         match decision.route {
@@ -161,8 +162,13 @@ mod tests {
         table.learned = Arc::new([name(&format!("other1.{ZONE}"))].into());
         table.generation += 1;
         assert_eq!(routing(&message, &question, &table), before);
-        table.names = Arc::new(Names { always_public_names: [name("edge.example.net")].into(), ..Names::default() });
-        assert_ne!(routing(&message, &question, &table), before);
+        let mut listed = table.clone();
+        listed.names = Arc::new(Names { always_public_names: [name("edge.example.net")].into(), ..Names::default() });
+        assert_ne!(routing(&message, &question, &listed), before);
+        message.additional = vec![a(&format!("other2.{ZONE}"), 60)];
+        let before = routing(&message, &question, &table);
+        table.learned = Arc::new([name(&format!("other2.{ZONE}"))].into());
+        assert_ne!(routing(&message, &question, &table), before, "what came along belongs elsewhere now");
     }
 
     #[test]

@@ -228,7 +228,11 @@ impl Resolver {
             let now = Instant::now().into_std();
             match key {
                 Some(key) if answer.is_failure() => {
-                    self.cache.insert_failure(&key, Arc::clone(&answer), now, self.table.borrow().generation);
+                    // The table may have changed meanwhile; what still holds good under it must not give way to a failure.
+                    let table = self.table();
+                    let routing = |kept: &Answer| chain::routing(&kept.message(), &question, &table);
+                    self.cache.renew(&key, table.generation, routing);
+                    self.cache.insert_failure(&key, Arc::clone(&answer), now, table.generation);
                 }
                 Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, validity),
                 None => {}
@@ -253,12 +257,12 @@ impl Resolver {
         let table = self.table();
         chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
-        let passes_through_others = cut.is_some() || message.chain(name).len() > 1;
+        let mentions_others = cut.is_some() || message.chain(name).len() > 1 || !message.additional.is_empty();
         if let Some(cut) = cut {
             let tail = self.tail(&table, question.about(cut.tail)).await;
             message = chain::join(cut.kept, tail);
         }
-        let validity = if passes_through_others {
+        let validity = if mentions_others {
             Validity::While { generation: table.generation, routing: chain::routing(&message, question, &table) }
         } else {
             Validity::Always

@@ -133,3 +133,18 @@ async fn a_dual_stack_endpoint_keeps_its_globally_routable_ipv6_addresses() {
     let addresses = discovery.addresses(EndpointIndex(0));
     assert_eq!((addresses.v4.len(), addresses.v6.len(), addresses.problem), (1, 1, None));
 }
+
+#[tokio::test]
+async fn a_family_that_cannot_be_looked_up_this_time_keeps_its_addresses() {
+    let discovery = discovery(AddressSource::Apex);
+    let look_up = |v4: Answer| -> LookUp {
+        Arc::new(move |_, family| {
+            let answer = if family == Family::V4 { v4.clone() } else { found(&["fd00::1"], 60) };
+            Box::pin(async move { answer })
+        })
+    };
+    discovery.look_up_endpoints(&look_up(found(&["10.0.0.1"], 60))).await;
+    discovery.look_up_endpoints(&look_up(silent())).await;
+    let addresses = discovery.addresses(EndpointIndex(0));
+    assert_eq!((addresses.v4.len(), addresses.v6.len()), (1, 1));
+}

@@ -134,3 +134,11 @@ fn an_id_of_one_endpoint_counts_in_its_region_only() {
     assert!(is_private(&discovery, &format!("bound1.{ZONE}")));
     assert!(!is_private(&discovery, "bound1.execute-api.eu-west-1.amazonaws.com"));
 }
+
+#[test]
+fn a_reload_to_another_region_takes_no_addresses_along() {
+    let discovery = Discovery::new(config()).unwrap();
+    discovery.set_addresses(EndpointIndex(0), found(&["10.0.0.1"], 60));
+    let discovery = discovery.successor(Config { region: "eu-west-1".parse().unwrap(), ..config() }).unwrap();
+    assert!(discovery.table().borrow().endpoints()[0].addresses.is_empty());
+}

@@ -88,7 +88,7 @@ impl Bound {
         let workers = self.udp.into_iter().map(|socket| Worker::start(socket, context.clone()));
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
-        tokio::spawn(tcp::serve(tcp, service, stop.clone(), tracker.clone()));
+        tracker.spawn(tcp::serve(tcp, service, stop.clone(), tracker.clone()));
         Ok(Listener { asked: self.asked, address: self.address, workers, stop })
     }
 }

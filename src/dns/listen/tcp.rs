@@ -63,7 +63,10 @@ pub(super) async fn serve(
                 Counters::count(&acceptor.service.borrow().counters.accept_errors);
                 back_off = (back_off * 2).clamp(Duration::from_millis(10), MAX_BACK_OFF);
                 tracing::warn!(%error, "cannot accept TCP connections: raise the limit of open files, or use fewer");
-                sleep(back_off).await;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = sleep(back_off) => {}
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! The replies' bytes come out as they were sent, like those of every other transport.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Https {
     port: u16,
     config: Arc<rustls::ClientConfig>,
     current: Mutex<Option<Arc<Connection>>>,
+    /// Which address is tried next.
+    turn: AtomicUsize,
     /// Held while a connection is made, so that only one is.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -42,6 +45,8 @@ pub struct Https {
 #[derive(Debug)]
 struct Connection {
     requests: http2::SendRequest<Full<Bytes>>,
+    /// When it last brought an answer, to any question.
+    answered_at: Mutex<Instant>,
     task: AbortHandle,
 }
 
@@ -67,6 +72,7 @@ impl Https {
             port,
             config: Arc::new(config),
             current: Mutex::default(),
+            turn: AtomicUsize::new(0),
             connecting: tokio::sync::Mutex::default(),
         })
     }
@@ -112,7 +118,7 @@ impl Https {
     }
 
     async fn request(&self, connection: Arc<Connection>, body: Bytes) -> Result<Vec<u8>, AskError> {
-        let mut waiting = Waiting { https: self, connection: &connection, since: Instant::now(), answered: false };
+        let _waiting = Waiting { https: self, connection: &connection, since: Instant::now() };
         let request = Request::post(&self.uri)
             .header(header::CONTENT_TYPE, DNS_MESSAGE)
             .header(header::ACCEPT, DNS_MESSAGE)
@@ -133,7 +139,7 @@ impl Https {
             }
             Err(_elapsed) => return Err(AskError::Timeout),
         };
-        waiting.answered = true;
+        *connection.answered_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if status == StatusCode::OK { Ok(reply.to_vec()) } else { Err(AskError::Status(status)) }
     }
 
@@ -143,10 +149,15 @@ impl Https {
             return Ok(connection);
         }
         let mut last = AskError::NoServer;
-        for &address in addresses {
+        // Whoever waits may give up before all were tried; the next one goes on where this one stopped.
+        for _ in addresses {
+            let turn = self.turn.load(Ordering::Relaxed) % addresses.len();
+            let address = addresses[turn];
+            self.turn.store(turn + 1, Ordering::Relaxed);
             match timeout(CONNECT, self.connect_to(SocketAddr::new(address, self.port))).await {
                 Ok(Ok(connection)) => {
                     let connection = Arc::new(connection);
+                    self.turn.store(turn, Ordering::Relaxed);
                     *self.current() = Some(Arc::clone(&connection));
                     return Ok(connection);
                 }
@@ -168,22 +179,22 @@ impl Https {
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
         // How it ends, those who wait on it are told.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Connection { requests, task })
+        Ok(Connection { requests, answered_at: Mutex::new(Instant::now()), task })
     }
 }
 
-/// A question under way. Whoever asked may give up before [`SILENCE`] is over; if nothing came for a good while even
-/// then, the connection goes.
+/// A question under way. Whoever asked may give up before [`SILENCE`] is over; if the connection has brought nothing to
+/// anybody for a good while then, it goes. A name whose own servers are slow is no fault of the connection.
 struct Waiting<'a> {
     https: &'a Https,
     connection: &'a Arc<Connection>,
     since: Instant,
-    answered: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if !self.answered && self.since.elapsed() >= SILENCE / 2 {
+        let answered_at = *self.connection.answered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered_at < self.since && self.since.elapsed() >= SILENCE / 2 {
             self.https.discard(self.connection);
         }
     }

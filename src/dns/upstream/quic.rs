@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_net::NetError;
@@ -30,6 +31,8 @@ pub struct Quic {
     runtime: TokioRuntimeProvider,
     /// With a number of its own, so that only the one that failed is let go.
     current: Mutex<(u64, Option<Exchange>)>,
+    /// Answers so far, to any question: a name whose own servers are slow is no fault of the connection.
+    answers: AtomicU64,
 }
 
 impl std::fmt::Debug for Quic {
@@ -46,7 +49,7 @@ impl Quic {
     /// A connection to be made to a server whose certificate is for `name`.
     pub fn new(server: SocketAddr, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
         let runtime = TokioRuntimeProvider::new();
-        Self { server, name: name.into(), config, runtime, current: Mutex::new((0, None)) }
+        Self { server, name: name.into(), config, runtime, current: Mutex::new((0, None)), answers: AtomicU64::new(0) }
     }
 
     /// Sends the query and waits for its reply. A connection that was kept and fails is replaced once.
@@ -70,8 +73,10 @@ impl Quic {
 
     async fn request(&self, number: u64, exchange: Exchange, message: &Message) -> Result<Vec<u8>, AskError> {
         let request = DnsRequest::new(message.clone(), DnsRequestOptions::default());
+        let answers_before = self.answers.load(Ordering::Relaxed);
         match exchange.send(request).first_answer().await {
             Ok(response) => {
+                self.answers.fetch_add(1, Ordering::Relaxed);
                 let mut reply = response.into_buffer();
                 if let Some(id) = reply.get_mut(..2) {
                     id.fill(0);
@@ -80,6 +85,7 @@ impl Quic {
             }
             // The connection did its work, only the message was odd.
             Err(NetError::Proto(_)) => Err(AskError::Malformed),
+            Err(NetError::Timeout) if self.answers.load(Ordering::Relaxed) > answers_before => Err(AskError::Timeout),
             Err(error) => {
                 let mut current = self.current.lock().await;
                 if current.0 == number {

@@ -128,7 +128,9 @@ async fn drive(stream: impl AsyncRead + AsyncWrite, mut exchanges: mpsc::Receive
                     next_id = next_id.wrapping_add(1);
                 }
                 exchange.query[..2].copy_from_slice(&next_id.to_be_bytes());
-                let sent = timeout(SILENCE, write.write_all(&frame(&exchange.query))).await;
+                let query = frame(&exchange.query);
+                // Without the flush, a TLS session may keep what the socket did not take at once.
+                let sent = timeout(SILENCE, async { write.write_all(&query).await?; write.flush().await }).await;
                 waiting.insert(next_id, exchange);
                 next_id = next_id.wrapping_add(1);
                 if !matches!(sent, Ok(Ok(()))) {
