@@ -3,12 +3,12 @@
 //! `dns` must not ask itself, `discovery` puts endpoint addresses of a network of ours first. Read when asked for: an
 //! address may come or go while the process runs.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-use crate::policy::Network;
+use crate::policy::{Network, as_seen_from_here};
 
 /// Every address of this host with its network. Empty where the system does not say.
 pub fn networks() -> Vec<(IpAddr, Network)> {
@@ -27,12 +27,7 @@ pub fn networks() -> Vec<(IpAddr, Network)> {
 
 /// Whether who connects to `address` reaches `listener`, a socket of this host whose addresses are `own`.
 pub fn reaches(address: SocketAddr, listener: SocketAddr, own: &[IpAddr]) -> bool {
-    // Who connects to no address in particular reaches this host's loopback.
-    let ip = match address.ip().to_canonical() {
-        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = as_seen_from_here(SocketAddr::new(address.ip().to_canonical(), address.port())).ip();
     let everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
     let here = ip.is_loopback() || own.contains(&ip);
     address.port() == listener.port() && (ip == listener.ip() || everywhere && here)

@@ -1,6 +1,6 @@
 //! Asks a running Sidegate's admin listener: what `sidegate wait` and `sidegate health` do.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +9,8 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::policy::as_seen_from_here;
 
 /// An admin listener answers at once or not at all.
 const WITHIN: Duration = Duration::from_millis(1500);
@@ -20,11 +22,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// # Errors
 /// Whatever is not 200, in words for an operator.
 pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
-    let address = match admin.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), admin.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), admin.port()),
-        _ => admin,
-    };
+    let address = as_seen_from_here(admin);
     match timeout(WITHIN, fetch(address, path)).await {
         Ok(Ok((StatusCode::OK, body))) => Ok(body),
         Ok(Ok((_, body))) => Err(format!("{path}: {body}")),

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::merge::{Discovery, nearest_first};
-use crate::interfaces;
 use crate::policy::{Addresses, EndpointIndex, HostName, is_globally_routable};
 
 /// The shortest time between two look-ups, whatever the TTL.
@@ -144,14 +143,15 @@ async fn look_up_once(
         let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     };
-    if is_apex && is_public(&found) {
+    let addresses = nearest_first(found.into_iter());
+    if is_apex && is_public(&addresses) {
         let problem = format!(
             "{name} resolves to public addresses: private DNS is off for this VPC's execute-api endpoint, or there is none; \
              set endpoint.dns_name or endpoint.addresses"
         );
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     }
-    Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..nearest_first(found.into_iter()) }, ttl))
+    Ok((Addresses { fresh_until: Some(Instant::now() + ttl), ..addresses }, ttl))
 }
 
 /// Addresses of a family that could not be looked up this time.
@@ -161,10 +161,9 @@ fn kept(addresses: impl Iterator<Item: Into<IpAddr>>) -> Found {
 
 /// Whether these are the addresses of the internet's front door rather than of an endpoint. IPv6 addresses say nothing:
 /// those of a VPC are globally routable too. Nor do addresses in a network of this host, which may have public ones.
-fn is_public(found: &[IpAddr]) -> bool {
-    let networks = interfaces::networks();
-    let is_near = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
-    found.iter().any(|address| address.is_ipv4() && is_globally_routable(*address) && !is_near(address))
+fn is_public(addresses: &Addresses) -> bool {
+    let far = addresses.v4.iter().skip(addresses.near_v4);
+    far.copied().any(|address| is_globally_routable(address.into()))
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
     message.additional.retain(|record| !belongs_elsewhere(&record.owner, table, upstream));
 }
 
-/// A number that stands for how the table routes the names an answer passes through or brings along: while it is the same, the answer is
-/// what would be given again. Endpoint addresses count too, since tails are made of them.
+/// A number that stands for how the table routes the names an answer passes through or brings along: while it is the
+/// same, the answer is what would be given again. Endpoint addresses count too, since tails are made of them.
 pub fn routing(message: &Message, question: &Question, table: &Table) -> u64 {
     let mut hasher = DefaultHasher::new();
     let additional = message.additional.iter().map(|record| &*record.owner);

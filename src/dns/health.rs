@@ -2,7 +2,7 @@
 //!
 //! `admin` asks for `/live`, `sidegate health` where admin is off.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use super::respond::HEALTH_NAME;
 use super::upstream::OwnSockets;
 use super::upstream::ask_udp;
 use super::wire::rtype;
+use crate::policy::as_seen_from_here;
 
 /// A listener that takes longer is not well.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -21,11 +22,7 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// In words for an operator.
 pub async fn ask(listener: SocketAddr) -> Result<(), String> {
-    let address = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listener.port()),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), listener.port()),
-        _ => listener,
-    };
+    let address = as_seen_from_here(listener);
     let name = HEALTH_NAME.parse().map_err(|error| format!("{HEALTH_NAME}: {error}"))?;
     let mut query = Question::new(name, rtype::TXT).to_wire(false);
     match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default())).await {

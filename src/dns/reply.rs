@@ -20,6 +20,9 @@ pub const UDP_PAYLOAD: u16 = 1232;
 /// What a client takes that says nothing, RFC 1035 section 4.2.1.
 const PLAIN_UDP: usize = 512;
 
+/// Octets of an extended error's text at most, so that an error always fits 512 octets.
+const MAX_TEXT: usize = 200;
+
 /// How large a reply may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyLimit {
@@ -49,10 +52,7 @@ pub fn flags(query_flags: u16) -> u16 {
 
 /// Appends an extended error option, RFC 8914 section 2.
 pub fn put_extended_error(options: &mut Vec<u8>, error: ExtendedError, text: &str) {
-    let mut text = text;
-    while text.len() > 200 {
-        text = &text[..text.floor_char_boundary(text.len() - 1)];
-    }
+    let text = &text[..text.floor_char_boundary(MAX_TEXT)];
     options.extend(option::EXTENDED_ERROR.to_be_bytes());
     options.extend((2 + text.len() as u16).to_be_bytes());
     options.extend((error as u16).to_be_bytes());

@@ -3,7 +3,7 @@
 //! Both planes guard every listener with one [`Networks`], so that neither is open to the world.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// Why a text is no network.
@@ -138,6 +138,16 @@ const SPECIAL: &[(IpAddr, u8)] = &[
 
 const fn v4(first: u8, second: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(first, second, 0, 0))
+}
+
+/// Where somebody on this host reaches a socket bound to `address`: who binds to no address in particular is on loopback
+/// too.
+pub fn as_seen_from_here(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
 }
 
 /// Whether an address can be reached from anywhere on the internet.

@@ -154,7 +154,7 @@ fn client_config(extra_roots: &[PathBuf]) -> Result<rustls::ClientConfig, Upstre
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// For planes that have no encrypted upstream: never used to connect.
+/// Trusts nobody: for planes without an encrypted upstream, and where there is no trust store.
 fn no_roots() -> Result<rustls::ClientConfig, UpstreamsError> {
     let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| UpstreamsError::Tls(error.to_string()))?;
