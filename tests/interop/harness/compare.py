@@ -177,12 +177,13 @@ class Asker:
         return None, 0
 
 
-def records(section, asked):
+def records(section, asked, cached):
     """Each record as text, without its TTL, and the TTLs. Names keep their case, but that of the name that was asked,
-    which some write as in the question and some as in the zone."""
+    which some write as in the question and some as in the zone; and a cache gives owners the case in which somebody
+    asked for them before."""
     found = {}
     for rrset in section:
-        owner = asked if rrset.name == asked else rrset.name
+        owner = asked if rrset.name == asked else rrset.name.canonicalize() if cached else rrset.name
         for rdata in rrset:
             found[owner.to_text(), dns.rdatatype.to_text(rrset.rdtype), rdata.to_text()] = rrset.ttl
     return found
@@ -235,7 +236,7 @@ def differences(query, mode, theirs, ours, full, cached):
     ):
         if label == "additional" and cached:
             continue
-        mine, other = records(mine, asked), records(other, asked)
+        mine, other = records(mine, asked, cached), records(other, asked, cached)
         for key in mine.keys() - other.keys():
             yield f"{label} has {' '.join(key)}, the peer's has not"
         for key in other.keys() - mine.keys():
