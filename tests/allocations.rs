@@ -50,7 +50,7 @@ const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 fn table() -> Table {
     let v4 = (1..=6).map(|last| [10, 0, 0, last].into()).collect();
     let addresses = Addresses { v4, near_v4: 2, ..Addresses::default() };
-    let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses };
+    let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: 443 };
     let mut ids = PrivateIds::default();
     for number in 0..1000 {
         let knowledge = Knowledge { region: None, binding: None, origin: Origin::Static };

@@ -21,6 +21,7 @@ pub fn table(ids: usize) -> Table {
             v4: vec![Ipv4Addr::new(10, 0, 1, 10), Ipv4Addr::new(10, 0, 2, 10)],
             ..Addresses::default()
         },
+        port: 443,
     };
     let mut private = PrivateIds::default();
     for number in 0..ids {

@@ -203,6 +203,7 @@ fn build(config: &Config, addresses: impl Fn(&EndpointConfig) -> Addresses) -> R
         region: endpoint.region.clone().unwrap_or_else(|| config.region.clone()),
         vpce_id: endpoint.vpce_id.clone(),
         addresses: addresses(endpoint),
+        port: endpoint.port,
     });
     let mut table = Table::new(endpoints.collect(), Arc::new(names(config)), config.dns_suffix.as_ref())?;
     table.ids = Arc::new(ids(config));

@@ -107,8 +107,12 @@ mod tests {
     }
 
     fn table() -> Table {
-        let endpoint =
-            Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses: Addresses::default() };
+        let endpoint = Endpoint {
+            region: "us-east-1".parse().unwrap(),
+            vpce_id: None,
+            addresses: Addresses::default(),
+            port: 443,
+        };
         let mut ids = PrivateIds::default();
         ids.add("priv1".parse().unwrap(), Knowledge { region: None, binding: None, origin: Origin::Static });
         let mut table = Table::new(vec![endpoint], Arc::default(), None).unwrap();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::destination::Destination;
 use crate::policy::{HostName, Networks};
 
 /// The forwarder's configuration.
@@ -40,4 +41,12 @@ pub struct AllowedDestination {
     pub below: bool,
     /// 443 unless given.
     pub port: u16,
+}
+
+impl AllowedDestination {
+    /// Whether it lets this destination through.
+    pub fn holds(&self, Destination { host, port }: &Destination) -> bool {
+        *port == self.port
+            && if self.below { *host != self.name && host.is_within(&self.name) } else { *host == self.name }
+    }
 }

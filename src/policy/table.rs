@@ -24,6 +24,8 @@ pub struct Endpoint {
     pub vpce_id: Option<VpceId>,
     /// Where it is.
     pub addresses: Addresses,
+    /// The TCP port it listens on: 443 but in labs.
+    pub port: u16,
 }
 
 impl Endpoint {
@@ -55,6 +57,11 @@ impl Addresses {
     /// Whether nothing can be answered from here.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Whether the configuration names them, rather than DNS.
+    pub fn are_static(&self) -> bool {
+        self.fresh_until.is_none()
     }
 }
 

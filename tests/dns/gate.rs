@@ -27,7 +27,7 @@ pub const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 /// One endpoint with the address 10.0.0.1 and one private id, `priv1`.
 pub fn table(default_upstream: Group) -> Table {
     let addresses = Addresses { v4: vec![[10, 0, 0, 1].into()], ..Addresses::default() };
-    let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses };
+    let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: 443 };
     let names = Names {
         default_upstream,
         forward_zones: [("corp.internal".parse().unwrap(), 0)].into(),

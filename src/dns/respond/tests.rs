@@ -17,7 +17,7 @@ const EU: &str = "execute-api.eu-west-1.amazonaws.com";
 const AP: &str = "execute-api.ap-south-1.amazonaws.com";
 
 fn endpoint(region: &str, addresses: Addresses) -> Endpoint {
-    Endpoint { region: region.parse().unwrap(), vpce_id: Some("vpce-0aaaaa90".parse().unwrap()), addresses }
+    Endpoint { region: region.parse().unwrap(), vpce_id: Some("vpce-0aaaaa90".parse().unwrap()), addresses, port: 443 }
 }
 
 /// us-east-1 has three IPv4 addresses, the first of them near; eu-west-1 has both families; ap-south-1 has none.

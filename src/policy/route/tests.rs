@@ -18,6 +18,7 @@ fn endpoint(region: &str, vpce_id: Option<&str>) -> Endpoint {
         region: region.parse().unwrap(),
         vpce_id: vpce_id.map(|id| id.parse().unwrap()),
         addresses: Addresses::default(),
+        port: 443,
     }
 }
 
