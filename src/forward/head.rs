@@ -85,11 +85,11 @@ impl HeadReader {
             return Err(too_long());
         }
         self.scanned = 0;
-        parse(buffer.split_to(length).freeze()).map(Some)
+        parse(&buffer.split_to(length).freeze()).map(Some)
     }
 }
 
-fn parse(bytes: Bytes) -> Result<Head, Refusal> {
+fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
     // Some readers end a line at a bare LF, others do not: what stands behind one is read in two ways.
     let line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     if line_feeds.into_iter().any(|(at, _)| at == 0 || bytes.get(at - 1) != Some(&b'\r')) {
@@ -97,7 +97,7 @@ fn parse(bytes: Bytes) -> Result<Head, Refusal> {
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    match request.parse(&bytes) {
+    match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the request ends before its head does")),
         Err(httparse::Error::TooManyHeaders) => {

@@ -1,0 +1,120 @@
+//! Which addresses are dialled, in which order, and what is said when none lets us in.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::policy::{Addresses, Networks, Rule};
+
+type Answers = HashMap<(&'static str, Family), Result<Vec<IpAddr>, ResolveError>>;
+
+/// A dialer whose names resolve as listed, to nothing otherwise; loopback may be dialled.
+fn dialer(answers: Answers, public_port: u16) -> Dialer {
+    let resolve: Resolve = Arc::new(move |host, family, _| {
+        let found = answers.iter().find(|((name, of), _)| *of == family && host.to_string() == *name);
+        let answer = found.map_or_else(|| Ok(Vec::new()), |(_, answer)| answer.clone());
+        Box::pin(async move { answer })
+    });
+    let public_networks = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    Dialer::new(resolve, AddressRules { public_networks, own_listeners: Vec::new() }, public_port)
+}
+
+fn to(way: Way) -> Permit {
+    Permit {
+        destination: Destination::of_connect("api.example.com:443").unwrap(),
+        rule: Rule::Default,
+        way,
+        ours: true,
+        may_stay_inside: false,
+        learnable: false,
+    }
+}
+
+fn endpoint(v4: &[Ipv4Addr], near_v4: usize, port: u16) -> Endpoint {
+    let addresses = Addresses { v4: v4.to_vec(), near_v4, ..Addresses::default() };
+    Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port }
+}
+
+fn loopback(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, last)
+}
+
+#[tokio::test]
+async fn a_public_name_is_dialled_where_its_group_of_servers_says() {
+    let listener = TcpListener::bind("127.0.0.21:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = Answers::from([(("api.example.com", Family::V4), Ok(vec![loopback(21).into()]))]);
+    let dialled = dialer(answers, port).dial(to(Way::Upstream(Upstream::Public))).await.unwrap();
+    assert_eq!(dialled.address, listener.local_addr().unwrap());
+}
+
+#[tokio::test]
+async fn an_endpoint_is_dialled_at_its_own_port_and_the_next_address_takes_over() {
+    let listener = TcpListener::bind("127.0.0.12:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dialer = dialer(Answers::new(), 443);
+    let way = || Way::Endpoint(Box::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
+    for _ in 0..4 {
+        assert_eq!(dialer.dial(to(way())).await.unwrap().address, listener.local_addr().unwrap());
+    }
+    let mut addresses = [SocketAddr::from((loopback(11), port)), SocketAddr::from((loopback(12), port))];
+    dialer.dead.last(&mut addresses, Instant::now());
+    assert_eq!(addresses[0].ip(), loopback(12), "the dead one is remembered");
+}
+
+#[test]
+fn near_addresses_come_first_and_equals_take_turns() {
+    let dialer = dialer(Answers::new(), 443);
+    let endpoint = endpoint(&[loopback(1), loopback(2), loopback(3), loopback(4)], 2, 443);
+    let order = || dialer.of_endpoint(&endpoint, 443).into_iter().map(|a| a.ip().to_string()).collect::<Vec<_>>();
+    assert_eq!(order(), ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]);
+    assert_eq!(order(), ["127.0.0.2", "127.0.0.1", "127.0.0.4", "127.0.0.3"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_says_why() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let public = || to(Way::Upstream(Upstream::Public));
+    let cause = |answer: Result<Vec<IpAddr>, ResolveError>| async move {
+        let answers = Answers::from([
+            (("api.example.com", Family::V4), answer.clone()),
+            (("api.example.com", Family::V6), answer.map(|_| Vec::new())),
+        ]);
+        dialer(answers, closed.port()).dial(public()).await.unwrap_err().cause
+    };
+    assert_eq!(cause(Err(ResolveError::NoSuchName)).await, Cause::NoSuchName);
+    assert_eq!(cause(Err(ResolveError::Timeout)).await, Cause::DnsTimeout);
+    assert_eq!(cause(Err(ResolveError::Failed("SERVFAIL".to_owned()))).await, Cause::DnsFailure);
+    assert_eq!(cause(Ok(Vec::new())).await, Cause::NoAddress);
+    assert_eq!(cause(Ok(vec![loopback(1).into()])).await, Cause::ConnectionRefused);
+    assert_eq!(cause(Ok(vec![Ipv4Addr::new(169, 254, 169, 254).into()])).await, Cause::ProhibitedAddress);
+}
+
+/// What a name leads to may change between two look-ups; only what is dialled counts.
+#[tokio::test]
+async fn one_forbidden_address_does_not_keep_from_the_others_and_is_never_dialled() {
+    let listener = TcpListener::bind("127.0.0.21:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let rebound: Vec<IpAddr> = vec![Ipv4Addr::new(10, 0, 0, 1).into(), loopback(21).into()];
+    let answers = Answers::from([(("api.example.com", Family::V4), Ok(rebound))]);
+    let dialled = dialer(answers, port).dial(to(Way::Upstream(Upstream::Public))).await.unwrap();
+    assert_eq!(dialled.address.ip(), loopback(21));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_that_is_slow_to_resolve_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.21:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let resolve: Resolve = Arc::new(|_, family, _| {
+        Box::pin(async move {
+            match family {
+                Family::V4 => Ok(vec![loopback(21).into()]),
+                Family::V6 => std::future::pending().await,
+            }
+        })
+    });
+    let dialer = Dialer { resolve, ..dialer(Answers::new(), port) };
+    assert!(dialer.dial(to(Way::Upstream(Upstream::Public))).await.is_ok());
+}
