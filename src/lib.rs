@@ -11,6 +11,7 @@
 //! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
 //! - [`admin`]: is it up, is it ready, is it alive?
 //! - [`demo`]: a VPC in a box on loopback
+//! - [`tcp_listener`]: how a connection comes to be one, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
@@ -27,3 +28,4 @@ pub mod interfaces;
 pub mod logging;
 pub mod policy;
 pub mod resolv_conf;
+pub mod tcp_listener;

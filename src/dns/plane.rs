@@ -16,6 +16,7 @@ use super::service::{Counters, Service};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::interfaces;
 use crate::policy::Table;
+use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
 const CACHE_BYTES: usize = 16 << 20;
@@ -49,21 +50,6 @@ pub enum PlaneError {
     Loop { server: Server, address: SocketAddr },
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
-}
-
-fn bind_advice(error: &io::Error, address: &SocketAddr) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process has this address: stop it (a second Sidegate?), or set dns.listen to a free one".to_owned()
-        }
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or use a port above {}", address.port())
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "no interface of this host has it: set dns.listen to one of its own".to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 impl Plane {
