@@ -9,6 +9,7 @@
 
 mod address;
 mod alert;
+mod client_hello;
 mod config;
 mod dead;
 mod destination;
