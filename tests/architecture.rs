@@ -28,7 +28,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("demo", &[], "a world outside Sidegate, which to it is an address that answers DNS"),
     ("config", &["policy", "dns", "forward", "discovery", "admin"], "it fills the Config that each of them owns"),
     ("resolv_conf", &[], "a leaf: the name servers of this host"),
-    ("logging", &["config"], "it takes its level and form as config read them"),
+    (
+        "logging",
+        &["config", "forward"],
+        "it takes its level and form as config read them; forward names the access log",
+    ),
     (
         "app",
         &["policy", "interfaces", "resolv_conf", "dns", "forward", "discovery", "admin", "demo", "config"],

@@ -57,7 +57,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
     let policy = sections::policy(&mut reader, suffix.value, facts);
     let (public, vpc) = sections::servers(&mut reader, facts);
     let upstream = sections::upstream(&mut reader);
-    let forward = sections::forward(&mut reader, facts);
+    let forward = sections::forward(&mut reader, top.clients.clone(), facts);
     let dns = sections::dns(&mut reader, facts);
     let admin = sections::admin(&mut reader, facts);
     let log = sections::log(&mut reader);

@@ -160,7 +160,7 @@ fn listeners(reader: &mut Reader<'_>, facts: &mut Facts, path: &'static str) -> 
     plain
 }
 
-pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Config {
+pub(super) fn forward(reader: &mut Reader<'_>, clients: Networks, facts: &mut Facts) -> forward::Config {
     let others = [("direct", forward::Others::Direct), ("refuse", forward::Others::Refuse)];
     let certificate = reader.path("forward.http.tls_certificate");
     let key = reader.path("forward.http.tls_key");
@@ -176,6 +176,7 @@ pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Co
         http_tls,
         others: reader.text("forward.others", |text| values::one_of(text, &others)).map(|others| others.value),
         allow: values_of(&reader.list("forward.allow", values::destination)),
+        clients,
         public_networks: Networks::new(values_of(&reader.list("forward.public_networks", values::network))),
         public_port: reader.port("forward.public_port").unwrap_or(443),
         extra_roots: values_of(&reader.list("forward.extra_roots", values::path)),

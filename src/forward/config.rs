@@ -17,6 +17,8 @@ pub struct Config {
     /// What CONNECT does with names that are not ours; `None`: direct while every `connect_listen` is loopback.
     pub others: Option<Others>,
     pub allow: Vec<AllowedDestination>,
+    /// Who may use the listeners.
+    pub clients: Networks,
     /// Networks that the public route may dial although they are not globally routable.
     pub public_networks: Networks,
     /// 443 but in labs.

@@ -63,8 +63,8 @@ impl Connections {
         self.inner().open.len()
     }
 
-    /// Makes room for a connection, and says whether another had to go for it.
-    pub fn admit(self: &Arc<Self>, client: IpAddr, now: Instant) -> (Place, bool) {
+    /// Makes room for a connection, and says whether another had to go for it. `close` is cancelled when this one must.
+    pub fn admit(self: &Arc<Self>, client: IpAddr, now: Instant, close: CancellationToken) -> (Place, bool) {
         let mut inner = self.inner();
         let of_client = |open: &Open| open.client == client;
         let victim = if !client.is_loopback()
@@ -79,7 +79,6 @@ impl Connections {
         let evicted = victim.and_then(|id| inner.open.remove(&id)).map(|open| open.close.cancel()).is_some();
         let id = inner.next_id;
         inner.next_id += 1;
-        let close = CancellationToken::new();
         inner.open.insert(id, Open { client, active: now, has_asked: false, close: close.clone() });
         (Place { id, all: Arc::clone(self), close }, evicted)
     }
@@ -127,9 +126,10 @@ mod tests {
     fn at_the_cap_the_oldest_without_a_request_goes_and_the_newest_stays() {
         let (all, start) = (Connections::new(BOUNDS), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let places: Vec<Place> = (0..BOUNDS.per_client as u64).map(|i| all.admit(client(1), at(i)).0).collect();
+        let places: Vec<Place> =
+            (0..BOUNDS.per_client as u64).map(|i| all.admit(client(1), at(i), CancellationToken::new()).0).collect();
         places[0].has_asked(at(100));
-        let (newest, evicted) = all.admit(client(1), at(200));
+        let (newest, evicted) = all.admit(client(1), at(200), CancellationToken::new());
         assert!(evicted && places[1].close.is_cancelled());
         assert!(!places[0].close.is_cancelled() && !newest.close.is_cancelled());
     }
@@ -138,20 +138,23 @@ mod tests {
     fn if_all_have_asked_the_longest_silent_goes() {
         let (all, start) = (Connections::new(BOUNDS), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let places: Vec<Place> = (0..BOUNDS.per_client as u64).map(|i| all.admit(client(1), at(i)).0).collect();
+        let places: Vec<Place> =
+            (0..BOUNDS.per_client as u64).map(|i| all.admit(client(1), at(i), CancellationToken::new()).0).collect();
         places.iter().enumerate().for_each(|(i, place)| place.has_asked(at(if i == 7 { 50 } else { 100 })));
-        all.admit(client(1), at(200));
+        all.admit(client(1), at(200), CancellationToken::new());
         assert!(places[7].close.is_cancelled());
     }
 
     #[test]
     fn one_client_cannot_push_out_another_and_the_total_is_bounded() {
         let (all, now) = (Connections::new(BOUNDS), Instant::now());
-        let (other, _) = all.admit(client(2), now);
-        let _crowd: Vec<Place> = (0..10 * BOUNDS.per_client).map(|_| all.admit(client(1), now).0).collect();
+        let (other, _) = all.admit(client(2), now, CancellationToken::new());
+        let _crowd: Vec<Place> =
+            (0..10 * BOUNDS.per_client).map(|_| all.admit(client(1), now, CancellationToken::new()).0).collect();
         assert!(!other.close.is_cancelled());
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        let many: Vec<Place> = (0..2 * BOUNDS.total).map(|_| all.admit(loopback, now).0).collect();
+        let many: Vec<Place> =
+            (0..2 * BOUNDS.total).map(|_| all.admit(loopback, now, CancellationToken::new()).0).collect();
         assert_eq!(all.open(), BOUNDS.total);
         drop(many);
         assert!(all.open() <= BOUNDS.per_client + 1);

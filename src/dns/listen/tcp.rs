@@ -65,7 +65,7 @@ impl Acceptor {
         }
         // Answers are whole when they are written; there is nothing to wait for.
         let _ = stream.set_nodelay(true);
-        let (place, evicted) = self.connections.admit(client.ip(), Instant::now());
+        let (place, evicted) = self.connections.admit(client.ip(), Instant::now(), CancellationToken::new());
         if evicted {
             Counters::count(&current.counters.evicted);
         }
@@ -184,6 +184,7 @@ fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::dns::question::Question;
@@ -199,7 +200,7 @@ mod tests {
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
         let service = Service { resolver, clients: Networks::private(), counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (place, _) = Connections::new(BOUNDS).admit(client.ip(), Instant::now());
+        let (place, _) = Connections::new(BOUNDS).admit(client.ip(), Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
         let connection = Connection {
             service: watch::Sender::new(Arc::new(service)).subscribe(),
