@@ -12,6 +12,7 @@
 //! - [`admin`]: is it up, is it ready, is it alive?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
+//! - [`roots`]: whose certificates are believed
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -27,3 +28,4 @@ pub mod interfaces;
 pub mod logging;
 pub mod policy;
 pub mod resolv_conf;
+pub mod roots;

@@ -16,9 +16,14 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str], &str)] = &[
     ("policy", &[], "the core that both planes share knows nobody"),
     ("interfaces", &["policy"], "a leaf: the addresses of this host, as the policy's networks"),
-    ("dns", &["policy", "interfaces"], "a plane knows the policy; app hands it everything else"),
-    ("forward", &["policy", "interfaces"], "a plane knows the policy; app hands it everything else, resolution too"),
-    ("discovery", &["policy", "interfaces"], "it makes the policy's table; app hands it closures to ask with"),
+    ("roots", &[], "a leaf: whose certificates are believed"),
+    ("dns", &["policy", "interfaces", "roots"], "a plane knows the policy; app hands it everything else"),
+    (
+        "forward",
+        &["policy", "interfaces", "roots"],
+        "a plane knows the policy; app hands it everything else, resolution too",
+    ),
+    ("discovery", &["policy", "interfaces", "roots"], "it makes the policy's table; app hands it closures to ask with"),
     ("admin", &["policy"], "it tells what app hands it to tell"),
     ("demo", &[], "a world outside Sidegate, which to it is an address that answers DNS"),
     ("config", &["policy", "dns", "forward", "discovery", "admin"], "it fills the Config that each of them owns"),
