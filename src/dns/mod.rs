@@ -8,11 +8,13 @@
 //! - `reply`, `answer`: bytes out
 //! - [`respond()`]: the heart; no I/O
 //! - `question`, `cache`, `relevance`, `chain`, `resolver`: what is asked, remembered, dropped, cut, and in what order
+//! - `addresses`: what the forwarder's dialer asks
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
 //! - [`health`]: is a listener alive?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
+mod addresses;
 mod answer;
 mod cache;
 mod chain;
@@ -32,6 +34,7 @@ mod service;
 pub mod upstream;
 mod wire;
 
+pub use addresses::{Family, LookUpError};
 pub use cache::Cache;
 pub use config::{Config, Upstreams};
 pub use message::{Message, Record};

@@ -56,6 +56,13 @@ pub enum Resolved {
 }
 
 impl Resolved {
+    /// What was said, whether it is still so or not.
+    pub fn answer(&self) -> &Answer {
+        match self {
+            Resolved::Fresh(answer, _) | Resolved::Stale(answer) => answer,
+        }
+    }
+
     /// Writes the reply to a client.
     pub fn render(&self, query: &Query<'_>, limit: ReplyLimit, out: &mut Vec<u8>) {
         match self {
