@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Liveness, Readiness};
-use crate::config::{Config, DnsAnswer};
+use crate::config::Config;
 use crate::discovery::{self, AddressSource, Discovery, EndpointConfig, Family, Found, HealthCheck, LookUp, Metadata};
 use crate::dns::upstream::Server;
 use crate::dns::{self, Existence, Observer, Plane, Question, Service, rtype};
@@ -273,9 +273,6 @@ fn warn_of_gaps(config: &Config) {
     }
     if config.endpoints.iter().any(|endpoint| endpoint.health == HealthCheck::Tcp) {
         tracing::warn!("endpoint.health = \"tcp\" is not part of this version: static addresses are always answered");
-    }
-    if config.dns_answer == DnsAnswer::Forwarder {
-        tracing::warn!("dns.answer = \"forwarder\" needs the HTTPS forwarder: endpoint addresses are answered instead");
     }
 }
 

@@ -6,7 +6,7 @@
 //! - `hostile`: forged replies
 //! - `failover`, `memory`: servers that fail, answers kept
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
-//! - `addresses`: what the forwarder's dialer is told
+//! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
 //! - `encrypted`: upstreams over TLS, HTTPS and QUIC
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP
@@ -22,6 +22,7 @@ mod addresses;
 mod chains;
 mod encrypted;
 mod failover;
+mod forwarder;
 mod forwarding;
 mod gate;
 mod hostile;
