@@ -12,7 +12,7 @@
 //! - [`admin`]: is it up, is it ready, is it alive?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
-//! - [`roots`]: whose certificates are believed
+//! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -23,6 +23,7 @@ pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
+pub mod egress_proxy;
 pub mod forward;
 pub mod interfaces;
 pub mod logging;

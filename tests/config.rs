@@ -318,7 +318,7 @@ fn a_file_sets_every_key() {
             public_networks: Networks::new(parsed(&["198.51.100.0/24"])),
             public_port: 8443,
             extra_roots: vec![PathBuf::from("/etc/roots.pem")],
-            parent_proxy: Some("http://user:password@10.0.0.5:3128".to_owned()),
+            parent_proxy: Some("http://user:password@10.0.0.5:3128".parse().unwrap()),
         },
         discovery: vec![
             source(SourceKind::File { path: PathBuf::from("/etc/ids") }, 1, false),
