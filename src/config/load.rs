@@ -58,7 +58,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
     let (public, vpc) = sections::servers(&mut reader, facts);
     let upstream = sections::upstream(&mut reader);
     let forward = sections::forward(&mut reader, top.clients.clone(), facts);
-    let dns = sections::dns(&mut reader, facts);
+    let dns = sections::dns(&mut reader, &forward.sni_listen, facts);
     let admin = sections::admin(&mut reader, facts);
     let log = sections::log(&mut reader);
     let endpoints = arrays::endpoints(document, reader.problems, suffix.any_region, facts);
@@ -81,11 +81,10 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
             workers: dns.workers,
             clients: top.clients,
             upstreams: dns::Upstreams { public, vpc, zones: zone_servers },
+            answer: dns.answer,
             extra_roots: forward.extra_roots.clone(),
         },
         vpc_is_set: upstream.vpc_is_set,
-        dns_answer: dns.answer,
-        forwarder_addresses: dns.forwarder_addresses,
         take_over: dns.take_over,
         forward,
         discovery,

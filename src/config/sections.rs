@@ -2,7 +2,7 @@
 //!
 //! `load` calls each in turn. What rules across keys need goes into [`Facts`] on the way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use super::document::{Entry, Place};
 use super::inputs::REGION_VARIABLES;
 use super::read::{Located, Reader, values_of};
 use super::rules::Facts;
-use super::{DnsAnswer, LogConfig, LogFormat, LogLevel, Policy, values};
+use super::{LogConfig, LogFormat, LogLevel, Policy, values};
+use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
 use crate::policy::{ApiId, HostName, Networks, Region, Upstream};
 use crate::{admin, forward};
@@ -131,19 +132,23 @@ pub(super) fn upstream(reader: &mut Reader<'_>) -> UpstreamSection {
 pub(super) struct DnsSection {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) workers: NonZeroUsize,
-    pub(super) answer: DnsAnswer,
-    pub(super) forwarder_addresses: Vec<IpAddr>,
+    pub(super) answer: ZoneAnswer,
     pub(super) take_over: bool,
 }
 
-pub(super) fn dns(reader: &mut Reader<'_>, facts: &mut Facts) -> DnsSection {
-    let words = [("endpoint", DnsAnswer::Endpoint), ("forwarder", DnsAnswer::Forwarder)];
+/// `sni` is what `forward.sni` listens on: with `answer = "forwarder"`, names resolve to where that is reached.
+pub(super) fn dns(reader: &mut Reader<'_>, sni: &[SocketAddr], facts: &mut Facts) -> DnsSection {
+    let listed = values_of(&reader.list("dns.forwarder_addresses", values::address));
+    facts.has_forwarder_addresses = !listed.is_empty();
+    let on_443 = sni.iter().filter(|listener| listener.port() == 443).map(SocketAddr::ip);
+    let forwarder = if listed.is_empty() { on_443.collect() } else { listed };
+    let by_forwarder =
+        reader.required_text("dns.answer", |text| values::one_of(text, &[("endpoint", false), ("forwarder", true)]));
     let workers = reader.integer("dns.workers", (1, 256), "write the number of cores it may use").map(usize::from);
     DnsSection {
         listen: listeners(reader, facts, "dns.listen"),
         workers: workers.and_then(NonZeroUsize::new).unwrap_or_else(default_workers),
-        answer: reader.required_text("dns.answer", |text| values::one_of(text, &words)).unwrap_or(DnsAnswer::Endpoint),
-        forwarder_addresses: values_of(&reader.list("dns.forwarder_addresses", values::address)),
+        answer: if by_forwarder == Some(true) { ZoneAnswer::Forwarder(forwarder) } else { ZoneAnswer::Endpoint },
         take_over: reader.boolean("dns.take_over"),
     }
 }

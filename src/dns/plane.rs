@@ -9,13 +9,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::config::Config;
+use super::config::{Config, ZoneAnswer};
+use super::forwarder;
 use super::listen::{Bound, Listener};
 use super::resolver::{Observer, Resolver};
 use super::service::{Counters, Service};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::interfaces;
-use crate::policy::Table;
+use crate::policy::{Addresses, Table};
 use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
@@ -67,7 +68,8 @@ impl Plane {
         refuse_loops(&config, &addresses)?;
         let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
         let resolver = Arc::new(Resolver::new(table, upstreams, CACHE_BYTES, observer));
-        let service = Service { resolver, clients: config.clients.clone(), counters: Arc::new(Counters::default()) };
+        let (clients, forwarder) = (config.clients.clone(), forwarder_of(&config));
+        let service = Service { resolver, clients, forwarder, counters: Arc::new(Counters::default()) };
         Ok(Self {
             config,
             service: watch::Sender::new(Arc::new(service)),
@@ -132,9 +134,10 @@ impl Plane {
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let (resolver, clients) = (Arc::new(resolver), config.clients.clone());
+        let (resolver, clients, counters) = (Arc::new(resolver), config.clients.clone(), Arc::clone(&current.counters));
         let started = self.start(bound)?;
-        self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
+        let forwarder = forwarder_of(&config);
+        self.service.send_replace(Arc::new(Service { resolver, clients, forwarder, counters }));
         self.listeners.extend(started);
         self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
         self.config = config;
@@ -152,6 +155,15 @@ impl Plane {
 fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
     let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
     addresses.iter().map(bind).collect()
+}
+
+/// What the names of our zones resolve to, unless it is endpoint and public addresses.
+fn forwarder_of(config: &Config) -> Option<Addresses> {
+    let ZoneAnswer::Forwarder(listed) = &config.answer else { return None };
+    let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+    let addresses = forwarder::reachable(listed, &own);
+    tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "names of our zones resolve to the forwarder");
+    Some(addresses)
 }
 
 /// A server that is one of our own listeners would send every question round in a circle.

@@ -36,5 +36,5 @@ pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, Family, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
-pub use plane::{AtBounds, Plane, PlaneError, Surroundings};
+pub use plane::{AtBounds, Plane, PlaneError, Prepared, Surroundings};
 pub use refusal::{Cause, Refusal};

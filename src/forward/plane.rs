@@ -1,13 +1,13 @@
 //! The forwarder plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,14 @@ struct Listener {
     stop: CancellationToken,
 }
 
+/// Another configuration, ready to be changed to.
+#[derive(Debug)]
+pub struct Prepared {
+    wanted: Vec<Asked>,
+    bound: Vec<Bound>,
+    service: Service,
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -144,19 +152,13 @@ impl Plane {
     }
 
     /// Serves every address bound so far.
-    ///
-    /// # Errors
-    /// Where the runtime cannot take a socket over.
-    pub fn serve(&mut self) -> io::Result<()> {
+    pub fn serve(&mut self) {
         for bound in std::mem::take(&mut self.bound) {
-            let listener = self.start(bound)?;
-            self.listeners.push(listener);
+            self.listeners.push(self.start(bound));
         }
-        Ok(())
     }
 
-    fn start(&self, Bound { asked, address, socket }: Bound) -> io::Result<Listener> {
-        let socket = tokio::net::TcpListener::from_std(socket)?;
+    fn start(&self, Bound { asked, address, socket }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
         let acceptor = Acceptor {
             entrance: asked.entrance,
@@ -172,26 +174,30 @@ impl Plane {
             let admit = |stream, client| acceptor.admit(stream, client);
             tcp_listener::accept(socket, &stopped, admit, failed).await;
         });
-        Ok(Listener { asked, address, connections, stop })
+        Listener { asked, address, connections, stop }
     }
 
-    /// Changes to another configuration and its table. Listeners that stay keep their sockets, connections their bytes;
-    /// the next connection or request goes by the new configuration. On an error nothing has changed.
+    /// Makes everything ready that another configuration needs; nothing has changed yet.
     ///
     /// # Errors
     /// As [`Plane::bind`].
-    pub fn reload(&mut self, config: &Config, surroundings: Surroundings) -> anyhow::Result<()> {
+    pub fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
         let wanted: Vec<Asked> = asked(config).collect();
         let is_new = |asked: &Asked| self.listeners.iter().all(|listener| listener.asked != *asked);
         let bound = bind_all(wanted.iter().copied().filter(is_new))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
         let service = service(config, surroundings, addresses, Arc::clone(&self.journal));
-        let started = bound.into_iter().map(|bound| self.start(bound)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Prepared { wanted, bound, service })
+    }
+
+    /// Changes to what was prepared. Listeners that stay keep their sockets, connections their bytes; the next connection
+    /// or request goes by the new configuration.
+    pub fn adopt(&mut self, Prepared { wanted, bound, service }: Prepared) {
         self.service.send_replace(Arc::new(service));
+        let started: Vec<Listener> = bound.into_iter().map(|bound| self.start(bound)).collect();
         self.listeners.extend(started);
         self.listeners.retain(|listener| wanted.contains(&listener.asked));
-        Ok(())
     }
 
     /// Closes the listeners, then waits at most `grace` for what runs. Whether all of it ended by itself.
@@ -216,7 +222,8 @@ fn asked(config: &Config) -> impl Iterator<Item = Asked> {
 
 fn bind_all(asked: impl Iterator<Item = Asked>) -> Result<Vec<Bound>, PlaneError> {
     let bind = |asked: Asked| {
-        let bound = tcp_listener::bind(asked.address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let bound = tcp_listener::bind(asked.address).and_then(TcpListener::from_std);
+        let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
         let Asked { entrance, address } = asked;
         let (address, socket) = bound.map_err(|error| PlaneError::Bind { entrance, address, error })?;
         Ok(Bound { asked, address, socket })
@@ -233,7 +240,7 @@ fn service(config: &Config, surroundings: Surroundings, own: Vec<SocketAddr>, jo
     Service {
         table,
         destinations: Destinations { allow: config.allow.clone(), others },
-        dialer: Dialer::new(resolve, addresses, config.public_port),
+        dialer: Dialer::new(resolve, addresses, config.public_port, config.parent_proxy.clone()),
         clients: config.clients.clone(),
         journal,
     }

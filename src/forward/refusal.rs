@@ -32,7 +32,6 @@ pub enum Cause {
     NoServerName,
     NoSuchName,
     DnsFailure,
-    DnsTimeout,
     /// There is no address to dial.
     NoAddress,
     /// A required list of private ids is missing.
@@ -69,7 +68,6 @@ impl Cause {
             NoServerName => (403, "http_request_denied", Alert::MISSING_EXTENSION, "no_server_name"),
             NoSuchName => (502, "dns_error", Alert::UNRECOGNIZED_NAME, "no_such_name"),
             DnsFailure => (502, "dns_error", Alert::INTERNAL_ERROR, "dns_failure"),
-            DnsTimeout => (504, "dns_timeout", Alert::INTERNAL_ERROR, "dns_timeout"),
             NoAddress => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "no_address"),
             NotReady => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "not_ready"),
             ConnectionRefused => (502, "connection_refused", Alert::INTERNAL_ERROR, "connection_refused"),

@@ -6,6 +6,7 @@
 //! - `hostile`: forged replies
 //! - `failover`, `memory`: servers that fail, answers kept
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
+//! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
 //! - `encrypted`: upstreams over TLS, HTTPS and QUIC
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP
@@ -17,9 +18,11 @@
     reason = "a test may fail by panicking, and clippy.toml's leave for tests does not reach helpers"
 )]
 
+mod addresses;
 mod chains;
 mod encrypted;
 mod failover;
+mod forwarder;
 mod forwarding;
 mod gate;
 mod hostile;

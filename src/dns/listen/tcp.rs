@@ -198,7 +198,7 @@ mod tests {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
         let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[]).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        let service = Service { resolver, clients: Networks::private(), counters: Arc::default() };
+        let service = Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
         let (place, _) = Connections::new(BOUNDS).admit(client.ip(), Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
