@@ -4,5 +4,6 @@
 pub mod alert;
 pub mod client_hello;
 mod config;
+pub mod relay;
 
 pub use config::{AllowedDestination, Config, Others};
