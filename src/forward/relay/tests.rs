@@ -302,7 +302,7 @@ async fn who_does_not_read_stops_who_writes() {
         let accepted = writer.await.unwrap();
         assert_eq!(ended.reason, Reason::Idle, "{way:?}");
         // What the kernel buffers for four sockets, at most.
-        assert!(accepted < 64 << 20, "{way:?}: {accepted} bytes of a writer that should wait");
+        assert!(accepted < 256 << 20, "{way:?}: {accepted} bytes of a writer that should wait");
     }
 }
 
