@@ -17,6 +17,7 @@ use super::address::AddressRules;
 use super::config::{Config, Others};
 use super::dial::{Dialer, Resolve};
 use super::permit::{Destinations, Entrance};
+use super::router::Router;
 use super::service::{Connection, Drain, Service};
 use super::{connect, sni};
 use crate::policy::Table;
@@ -237,13 +238,12 @@ fn service(config: &Config, surroundings: Surroundings, own: Vec<SocketAddr>, jo
     let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };
     let private = config.connect_listen.iter().all(|listener| listener.ip().is_loopback());
     let others = config.others.unwrap_or(if private { Others::Direct } else { Others::Refuse });
-    Service {
+    let router = Router {
         table,
         destinations: Destinations { allow: config.allow.clone(), others },
         dialer: Dialer::new(resolve, addresses, config.public_port, config.parent_proxy.clone()),
-        clients: config.clients.clone(),
-        journal,
-    }
+    };
+    Service { router: Arc::new(router), clients: config.clients.clone(), journal }
 }
 
 /// What the connections of a listener share.
