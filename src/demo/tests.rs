@@ -328,6 +328,20 @@ async fn a_client_takes_a_proxys_refusal_for_what_it_is_and_sends_nothing_more()
 }
 
 #[tokio::test]
+async fn a_proxys_answer_that_does_not_end_is_given_up() {
+    let world = World::start().await.unwrap();
+    let proxy = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let talk = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        while stream.write_all(b"HTTP/1.1 200 OK\r\nX: x\r\n").await.is_ok() {}
+    };
+    let client = world.client();
+    let (outcome, ()) = tokio::join!(client.call(Way::Connect(address), "api.example.com"), talk);
+    assert!(matches!(outcome.reply, Err(ClientError::NoTunnel(_))), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn the_place_is_told_by_all_of_the_addresses_or_else_by_the_gate() {
     let world = World::start().await.unwrap();
     let gateway = world.gateway_addresses()[0];
