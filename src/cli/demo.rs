@@ -56,6 +56,8 @@ async fn beside(world: &World, ca: &Path) -> anyhow::Result<App> {
         listen = ["127.0.0.1:0"]
         [forward.sni]
         listen = ["127.0.0.1:0"]
+        [forward.http]
+        listen = ["127.0.0.1:0"]
         [admin]
         listen = ""
         "#,
@@ -76,10 +78,10 @@ async fn beside(world: &World, ca: &Path) -> anyhow::Result<App> {
 /// Where it can be asked and entered.
 fn ways(app: &App) -> Vec<Way> {
     let dns = app.dns_addresses().into_iter().map(Way::Dns);
-    let forwarder = app.forward_addresses().into_iter().filter_map(|(entrance, address)| match entrance {
-        Entrance::Connect => Some(Way::Connect(address)),
-        Entrance::Sni => Some(Way::Sni(address)),
-        Entrance::Http => None,
+    let forwarder = app.forward_addresses().into_iter().map(|(entrance, address)| match entrance {
+        Entrance::Connect => Way::Connect(address),
+        Entrance::Sni => Way::Sni(address),
+        Entrance::Http => Way::Http(address),
     });
     dns.chain(forwarder).collect()
 }

@@ -46,6 +46,8 @@ pub enum Way {
     Connect(SocketAddr),
     /// Begins TLS there, as a program does whose connections are redirected.
     Sni(SocketAddr),
+    /// Gets `http://NAME/` there instead, without TLS; the entrance makes it HTTPS.
+    Http(SocketAddr),
 }
 
 /// What a call came to.
@@ -114,6 +116,7 @@ impl Client {
             },
             Way::Connect(proxy) => by_forwarder(self.get_through(proxy, name)).await,
             Way::Sni(entrance) => by_forwarder(self.get_at(entrance, name)).await,
+            Way::Http(entrance) => by_forwarder(get_plain(entrance, name)).await,
         }
     }
 
@@ -150,6 +153,10 @@ async fn by_forwarder(call: impl Future<Output = Result<Reply, ClientError>>) ->
 
 async fn in_time(call: impl Future<Output = Result<Reply, ClientError>>) -> Result<Reply, ClientError> {
     timeout(CALL_PATIENCE, call).await.unwrap_or(Err(ClientError::Slow))
+}
+
+async fn get_plain(address: SocketAddr, name: &str) -> Result<Reply, ClientError> {
+    get_over(connect(address).await?, name).await
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, ClientError> {

@@ -36,6 +36,10 @@ pub fn hints(world: &World, ways: &[Way], ca: &Path, out: &mut impl Write) -> io
                 "with connections redirected to it, by SNI",
                 calls(&|name| format!("curl -i --connect-to ::{entrance} --cacert {ca} https://{name}/")),
             ),
+            Way::Http(entrance) => (
+                "in plain HTTP, which it turns into HTTPS",
+                calls(&|name| format!("curl -i -H 'Host: {name}' http://{entrance}/")),
+            ),
         };
         writeln!(out, "Call the private API, then the public one, through Sidegate {how}.")?;
         for call in calls {
@@ -70,7 +74,7 @@ mod tests {
         let world = World::start().await.unwrap();
         let mut out = Vec::new();
         let at = |port: u16| ([127, 0, 0, 1], port).into();
-        let ways = [Way::Dns(at(5353)), Way::Connect(at(3128)), Way::Sni(at(8443))];
+        let ways = [Way::Dns(at(5353)), Way::Connect(at(3128)), Way::Sni(at(8443)), Way::Http(at(8080))];
         hints(&world, &ways, Path::new("/tmp/ca.pem"), &mut out).unwrap();
         let (dns, https) = (world.vpc_resolver().port(), world.https_port());
         let (name, private) = (world.names().public_api, world.names().private_api);
@@ -95,6 +99,9 @@ mod tests {
                 "Call the private API, then the public one, through Sidegate with connections redirected to it, by SNI.",
                 &format!("  curl -i --connect-to ::127.0.0.1:8443 {ca}{private}/"),
                 &format!("  curl -i --connect-to ::127.0.0.1:8443 {ca}{name}/"),
+                "Call the private API, then the public one, through Sidegate in plain HTTP, which it turns into HTTPS.",
+                &format!("  curl -i -H 'Host: {private}' http://127.0.0.1:8080/"),
+                &format!("  curl -i -H 'Host: {name}' http://127.0.0.1:8080/"),
                 "Ctrl-C stops it all.",
             ]
         );

@@ -77,6 +77,7 @@ fn label(way: Way) -> &'static str {
         Way::Dns(_) => "Sidegate's DNS",
         Way::Connect(_) => "HTTPS_PROXY",
         Way::Sni(_) => "SNI",
+        Way::Http(_) => "plain HTTP",
     }
 }
 
@@ -87,8 +88,8 @@ fn notes(world: &World, ways: &[Way]) -> Vec<String> {
     }
     let domain = world.names().custom_domain;
     vec![
-        "HTTPS_PROXY and SNI are Sidegate's entrances for programs that do not ask its DNS.".into(),
-        format!("{domain} is not in an API zone: SNI lets it pass because forward.allow lists it here."),
+        "HTTPS_PROXY, SNI and plain HTTP are Sidegate's entrances for programs that do not ask its DNS.".into(),
+        format!("{domain} is in no API zone: SNI and plain HTTP pass it on as forward.allow lists it here."),
     ]
 }
 

@@ -284,7 +284,7 @@ async fn a_sidegate_that_is_not_there_fails_every_call_of_its_row() {
 async fn a_forwarder_that_is_not_there_fails_every_call_of_its_row() {
     let world = World::start().await.unwrap();
     let nobody = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap().local_addr().unwrap();
-    for way in [Way::Connect(nobody), Way::Sni(nobody)] {
+    for way in [Way::Connect(nobody), Way::Sni(nobody), Way::Http(nobody)] {
         let mut out = Vec::new();
         assert!(!run(&world, &[way], &mut out, false).await.unwrap());
         assert_eq!(String::from_utf8(out).unwrap().matches("no connection").count(), 3, "{way:?}");
@@ -339,6 +339,25 @@ async fn a_proxys_answer_that_does_not_end_is_given_up() {
     let client = world.client();
     let (outcome, ()) = tokio::join!(client.call(Way::Connect(address), "api.example.com"), talk);
     assert!(matches!(outcome.reply, Err(ClientError::NoTunnel(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_plain_call_names_the_api_in_its_host_and_nowhere_else() {
+    let world = World::start().await.unwrap();
+    let entrance = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = entrance.local_addr().unwrap();
+    let serve = async {
+        let (mut stream, _) = entrance.accept().await.unwrap();
+        let mut head = vec![0; 128];
+        let length = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{\"through\":\"the endpoint\"}").await.unwrap();
+        String::from_utf8(head[..length].to_vec()).unwrap()
+    };
+    let client = world.client();
+    let (outcome, head) = tokio::join!(client.call(Way::Http(address), "api.example.com"), serve);
+    assert_eq!(head, "GET / HTTP/1.1\r\nhost: api.example.com\r\n\r\n");
+    assert_eq!(world.place_of(&outcome), Some(Place::Endpoint));
+    assert_eq!(outcome.reply.unwrap().status, SERVED);
 }
 
 #[tokio::test]
