@@ -14,6 +14,7 @@ mod dead;
 mod destination;
 mod dial;
 mod head;
+pub mod http;
 mod permit;
 mod race;
 mod refusal;
