@@ -11,16 +11,17 @@ async fn world(answer: &'static str) -> (World, Server, Arc<Mutex<Vec<String>>>)
     let authority = Authority::new();
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();
     let got = Arc::clone(&heads);
-    let server = Server::start(authority.server(&[PRIVATE, PUBLIC, PARTNER], false, &["http/1.1"]), move |mut connection, _| {
-        let got = Arc::clone(&got);
-        async move {
-            while let Some(head) = connection.head().await {
-                got.lock().unwrap().push(head);
-                connection.send(answer).await;
+    let server =
+        Server::start(authority.server(&[PRIVATE, PUBLIC, PARTNER], false, &["http/1.1"]), move |mut connection, _| {
+            let got = Arc::clone(&got);
+            async move {
+                while let Some(head) = connection.head().await {
+                    got.lock().unwrap().push(head);
+                    connection.send(answer).await;
+                }
             }
-        }
-    })
-    .await;
+        })
+        .await;
     (World::new(authority, server.port, server.port).await, server, heads)
 }
 
@@ -84,13 +85,17 @@ async fn what_could_be_read_in_two_ways_is_answered_400_and_closed_and_nothing_i
         format!("GET / HTTP/1.1\nHost: {PRIVATE}\n\n\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost : {PRIVATE}\r\n\r\n"),
         format!("GET http://other.example/ HTTP/1.1\r\nHost: {PRIVATE}\r\n\r\n"),
-        format!("POST / HTTP/1.1\r\nHost: {PRIVATE}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!(
+            "POST / HTTP/1.1\r\nHost: {PRIVATE}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
         format!("POST / HTTP/1.1\r\nHost: {PRIVATE}\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
         format!("POST / HTTP/1.1\r\nHost: {PRIVATE}\r\nContent-Length: +3\r\n\r\nabc"),
         format!("POST / HTTP/1.0\r\nHost: {PRIVATE}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("POST / HTTP/1.1\r\nHost: {PRIVATE}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nHost: {PRIVATE}\r\nConnection: x-amz-date\r\nX-Amz-Date: 1\r\n\r\n"),
-        format!("GET / HTTP/1.1\r\nHost: {PRIVATE}\r\nx-apigw-api-id: a1b2c3d4e5\r\nX-Apigw-Api-Id: a1b2c3d4e5\r\n\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: {PRIVATE}\r\nx-apigw-api-id: a1b2c3d4e5\r\nX-Apigw-Api-Id: a1b2c3d4e5\r\n\r\n"
+        ),
     ] {
         let mut client = Client::connect(world.address).await;
         // What follows would be read as a request of its own.
@@ -98,7 +103,10 @@ async fn what_could_be_read_in_two_ways_is_answered_400_and_closed_and_nothing_i
         let (answer, _) = client.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{bad:?}: {answer}");
         if !bad.contains("pigw") {
-            assert!(answer.contains("\r\nConnection: close\r\n") && answer.matches("HTTP/1.1").count() == 1, "{bad:?}: {answer}");
+            assert!(
+                answer.contains("\r\nConnection: close\r\n") && answer.matches("HTTP/1.1").count() == 1,
+                "{bad:?}: {answer}"
+            );
             assert_eq!(server.accepted(), 0, "{bad:?}");
         }
     }

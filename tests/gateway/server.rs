@@ -19,7 +19,10 @@ pub struct Server {
 
 impl Server {
     /// Runs `script` for each connection that completes its handshake; it is given the connection's number, from 0.
-    pub async fn start<F>(tls: Arc<ServerConfig>, script: impl Fn(Connection, usize) -> F + Send + Sync + 'static) -> Self
+    pub async fn start<F>(
+        tls: Arc<ServerConfig>,
+        script: impl Fn(Connection, usize) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {

@@ -8,12 +8,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sidegate::forward::http::{Acceptor, Gateway, Settings};
-use sidegate::forward::{
-    AddressRules, AllowedDestination, Cause, Destinations, Dialer, Family, Others, Resolve,
-};
-use sidegate::policy::{
-    Addresses, ApiId, Endpoint, Knowledge, Names, Networks, Origin, PrivateIds, Table,
-};
+use sidegate::forward::{AddressRules, AllowedDestination, Cause, Destinations, Dialer, Family, Others, Resolve};
+use sidegate::policy::{Addresses, ApiId, Endpoint, Knowledge, Names, Networks, Origin, PrivateIds, Table};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,8 +29,10 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
+        let key = KeyPair::generate().unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("CA {:?}", key.public_key_raw()));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
     /// A certificate and its key.
@@ -165,8 +163,7 @@ impl World {
 /// A table in which these ids are private.
 pub fn table(endpoint: u16, ids: &[&str]) -> Table {
     let addresses = Addresses { v4: vec![Ipv4Addr::LOCALHOST], ..Addresses::default() };
-    let endpoint =
-        Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: endpoint };
+    let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: endpoint };
     let mut known = PrivateIds::default();
     for id in ids {
         let everywhere = Knowledge { region: None, binding: None, origin: Origin::Static };

@@ -42,6 +42,8 @@ impl Writer {
     pub(super) fn break_off(self) {
         if let Self::Plain(half) = self {
             let _ = half.as_ref().set_zero_linger();
+            // It would say a proper end first.
+            half.forget();
         }
     }
 
