@@ -287,3 +287,6 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,3 +293,6 @@ async fn sweep(shared: Weak<Shared>) {
         shared.hosts().retain(|_, host| host.sweep(now));
     }
 }
+
+#[cfg(test)]
+mod tests;
