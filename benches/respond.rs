@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use sidegate::demo::dns_server::DnsServer;
 use sidegate::demo::zones::Zones;
 use sidegate::dns::upstream::Upstreams;
-use sidegate::dns::{Outcome, Question, ReplyLimit, Resolver, respond, rtype};
+use sidegate::dns::{Outcome, Question, ReplyLimit, Resolver, Sources, respond, rtype};
 use sidegate::policy::{Table, Upstream};
 use tokio::sync::watch;
 use world::{OTHER_NAME, PRIVATE_NAME, UNKNOWN_NAME, table};
@@ -37,7 +37,8 @@ fn replies(criterion: &mut Criterion) {
     ] {
         let query = Question::new(name.parse().unwrap(), qtype).to_wire(true);
         let mut answer = |query: &[u8]| {
-            respond(query, black_box(&table), black_box(cache), true, now, ReplyLimit::LoopbackUdp, &mut out)
+            let sources = Sources { table: black_box(&table), cache: black_box(cache), forwarder: None };
+            respond(query, sources, true, now, ReplyLimit::LoopbackUdp, &mut out)
         };
         assert_eq!(answer(&query), expected, "{case}");
         group.bench_function(case, |bencher| bencher.iter(|| answer(black_box(&query))));
@@ -61,7 +62,7 @@ fn resolver_that_knows(name: &str, table: &Arc<Table>) -> Arc<Resolver> {
             public: vec![server.address().to_string().parse().unwrap()],
             ..sidegate::dns::Upstreams::default()
         };
-        let upstreams = Upstreams::new(&servers, &[]).unwrap();
+        let upstreams = Upstreams::new(&servers, &[], None).unwrap();
         let resolver =
             Arc::new(Resolver::new(watch::Sender::new(Arc::clone(table)).subscribe(), upstreams, CACHE_BYTES, None));
         resolver.answer(Question::new(name.parse().unwrap(), rtype::A), Upstream::Public).await;

@@ -1,8 +1,11 @@
 //! The composition root: builds everything from a configuration, binds it all before anything is served, keeps it
 //! running, changes it at a reload, drains it at the end. The only file that knows everyone.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+mod closures;
+mod configs;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +14,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Liveness, Readiness};
-use crate::config::{Config, DnsAnswer};
-use crate::discovery::{self, AddressSource, Discovery, EndpointConfig, Family, Found, HealthCheck, LookUp, Metadata};
-use crate::dns::upstream::Server;
-use crate::dns::{self, Existence, Observer, Plane, Question, Service, rtype};
-use crate::interfaces;
-use crate::policy::{Table, Upstream};
-use crate::resolv_conf;
+use self::closures::{follow, liveness, look_up, observer, resolve};
+use self::configs::{discovery_config, dns_config, warn_of_gaps};
+use crate::admin::{self, Readiness};
+use crate::config::Config;
+use crate::discovery::{Discovery, Metadata};
+use crate::dns::{self, Plane};
+use crate::forward::{self, Entrance};
+use crate::policy::Table;
 
 /// What a process finds around it; tests bring their own.
 #[derive(Debug, Clone)]
@@ -44,6 +47,7 @@ pub struct App {
     surroundings: Surroundings,
     discovery: Arc<Discovery>,
     plane: Plane,
+    forwarder: forward::Plane,
     admin: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     gate: watch::Sender<admin::Gate>,
@@ -69,6 +73,8 @@ impl App {
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind(dns, discovery.table(), Some(observer(&discovery)))?;
+        let around = forward_surroundings(&config, &discovery, &plane);
+        let mut forwarder = forward::Plane::bind(&config.forward, around)?;
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
         let dns_addresses = watch::Sender::new(plane.addresses());
@@ -92,6 +98,10 @@ impl App {
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
         }
+        forwarder.serve();
+        for (entrance, address) in forwarder.addresses() {
+            tracing::info!(%address, "forward.{} listens", entrance.label());
+        }
         if let Some(admin) = admin {
             tracing::info!(address = %admin.address()?, "admin listens");
             tokio::spawn(admin.serve(stop.clone()));
@@ -102,6 +112,7 @@ impl App {
             surroundings,
             discovery,
             plane,
+            forwarder,
             admin: admin_address,
             admin_listen: config.admin.listen,
             gate,
@@ -118,6 +129,11 @@ impl App {
     /// Where the resolver listens.
     pub fn dns_addresses(&self) -> Vec<SocketAddr> {
         self.plane.addresses()
+    }
+
+    /// Where the forwarder listens, by entrance.
+    pub fn forward_addresses(&self) -> Vec<(Entrance, SocketAddr)> {
+        self.forwarder.addresses()
     }
 
     /// Where admin listens.
@@ -143,7 +159,10 @@ impl App {
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let discovery = Arc::new(self.discovery.successor(discovery)?);
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
+        let around = forward_surroundings(&config, &discovery, &self.plane);
+        let forwarder = self.forwarder.prepare(&config.forward, around)?;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
+        self.forwarder.adopt(forwarder);
         // What has not been attempted yet is still waited for.
         let is_ready = self.readiness.state() == admin::State::Ready;
         let attempted = (!is_ready).then(|| self.readiness.block(ENDPOINT_ADDRESSES));
@@ -169,8 +188,13 @@ impl App {
         tracing::info!(linger = ?self.linger, grace = ?self.grace, "draining");
         tokio::time::sleep(self.linger).await;
         drop(self.following);
-        if !self.plane.drain(self.grace).await {
+        // What the forwarder still has to connect needs names until the end; new queries are no longer taken.
+        let (answered, carried) = tokio::join!(self.plane.drain(self.grace), self.forwarder.drain(self.grace));
+        if !answered {
             tracing::warn!("some answers were still owed when the grace was over");
+        }
+        if !carried {
+            tracing::warn!("some connections were still in use when the grace was over");
         }
         self.stop.cancel();
     }
@@ -194,139 +218,10 @@ pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams
     dns_config(config, &surroundings.resolv_conf).upstreams
 }
 
-async fn discovery_config(config: &Config, surroundings: &Surroundings) -> anyhow::Result<discovery::Config> {
-    let all_named = !config.endpoints.is_empty() && config.endpoints.iter().all(|e| e.region.is_some());
-    let region = match (&config.region, config.endpoints.first().and_then(|endpoint| endpoint.region.clone())) {
-        (Some(region), _) => region.clone(),
-        // Nothing is left for it to stand for.
-        (None, Some(first)) if all_named => first,
-        (None, _) => surroundings.metadata.region().await?,
-    };
-    let default_endpoint = EndpointConfig {
-        region: None,
-        vpce_id: None,
-        addresses: AddressSource::Apex,
-        private_api_ids: Vec::new(),
-        health: HealthCheck::Off,
-        port: 443,
-    };
-    let endpoints = if config.endpoints.is_empty() { vec![default_endpoint] } else { config.endpoints.clone() };
-    let policy = &config.policy;
-    let discovery = discovery::Config {
-        region,
-        dns_suffix: policy.dns_suffix,
-        endpoints,
-        private_api_ids: policy.private_api_ids.clone(),
-        always_public_ids: policy.always_public_ids.clone(),
-        always_public_names: policy.always_public_names.clone(),
-        private_names: policy.private_names.clone(),
-        forward_zones: config.zones.clone(),
-        default_upstream: config.default_upstream,
-        sources: config.discovery.clone(),
-    };
-    if discovery.learns() {
-        tracing::info!("private ids are learned: an id that public DNS does not know goes to the endpoint");
-    }
-    Ok(discovery)
-}
-
-/// The plane's own configuration, with the `vpc` servers of this host where none are configured.
-fn dns_config(config: &Config, resolv_conf: &Path) -> dns::Config {
-    let mut dns = config.dns.clone();
-    if !config.vpc_is_set {
-        let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-        let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
-        let is_us =
-            |address: &SocketAddr| dns.listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
-        let servers: Vec<Server> = resolv_conf::name_servers(&text)
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, 53))
-            .filter(|address| !is_us(address))
-            .map(Server::udp)
-            .collect();
-        if !servers.is_empty() {
-            dns.upstreams.vpc = servers;
-        }
-    }
-    dns
-}
-
-/// Says what the operator should know of this configuration before it runs.
-fn warn_of_gaps(config: &Config) {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    if !config.default_upstream_is_set && config.zones.is_empty() && config.default_upstream == Upstream::Public {
-        tracing::info!(
-            "names that only the VPC knows go to public DNS: set upstream.default = \"vpc\" if there are any"
-        );
-    }
-    let forward = &config.forward;
-    for (key, listen) in [
-        ("forward.connect", &forward.connect_listen),
-        ("forward.sni", &forward.sni_listen),
-        ("forward.http", &forward.http_listen),
-    ] {
-        if !listen.is_empty() {
-            tracing::warn!("{key}.listen: the HTTPS forwarder is not part of this version, nothing listens there");
-        }
-    }
-    if config.endpoints.iter().any(|endpoint| endpoint.health == HealthCheck::Tcp) {
-        tracing::warn!("endpoint.health = \"tcp\" is not part of this version: static addresses are always answered");
-    }
-    if config.dns_answer == DnsAnswer::Forwarder {
-        tracing::warn!("dns.answer = \"forwarder\" needs the HTTPS forwarder: endpoint addresses are answered instead");
-    }
-}
-
-/// Tells a discovery what public DNS says.
-fn observer(discovery: &Arc<Discovery>) -> Observer {
-    let discovery = Arc::clone(discovery);
-    Arc::new(move |name, existence| match existence {
-        Existence::NoSuchName => discovery.learn(name),
-        Existence::Exists => discovery.unlearn(name),
-    })
-}
-
-/// Keeps a discovery up to date until the result is dropped.
-fn follow(
-    discovery: &Arc<Discovery>,
-    service: watch::Receiver<Arc<Service>>,
-    attempted: Option<admin::Block>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), attempted));
-    let discovery = Arc::clone(discovery);
-    tasks.spawn(async move { discovery.expire_learned().await });
-    tasks
-}
-
-/// Asks the VPC group of whatever configuration is in force.
-fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
-    Arc::new(move |name, family| {
-        let resolver = Arc::clone(&service.borrow().resolver);
-        Box::pin(async move {
-            let qtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
-            let message = resolver.look_up(&Question::new(name, qtype), Upstream::Vpc).await;
-            let message = message.map_err(|error| format!("vpc upstream: {error}"))?;
-            message.failure().map_or(Ok(()), |code| Err(format!("vpc upstream: answered {code}")))?;
-            let ttl = message.answer.iter().map(|record| record.ttl).min().unwrap_or(0);
-            Ok(Found { addresses: message.addresses().collect(), ttl: Duration::from_secs(ttl.into()) })
-        })
-    })
-}
-
-/// Alive if every UDP listener answers.
-fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
-    Arc::new(move || {
-        let addresses = addresses.borrow().clone();
-        Box::pin(async move {
-            for address in addresses {
-                dns::health::ask(address).await?;
-            }
-            Ok(())
-        })
-    })
+/// What the forwarder is handed of the others.
+fn forward_surroundings(config: &Config, discovery: &Discovery, dns: &Plane) -> forward::Surroundings {
+    let other_listeners = dns.addresses().into_iter().chain(config.admin.listen).collect();
+    forward::Surroundings { table: discovery.table(), resolve: resolve(dns.service()), other_listeners }
 }
 
 fn blocks(readiness: &Readiness, discovery: &Discovery) -> Vec<admin::Block> {

@@ -11,7 +11,9 @@
 //! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
 //! - [`admin`]: is it up, is it ready, is it alive?
 //! - [`demo`]: a VPC in a box on loopback
+//! - [`tcp_listener`]: how a connection comes to be one, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
+//! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -22,8 +24,11 @@ pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
+pub mod egress_proxy;
 pub mod forward;
 pub mod interfaces;
 pub mod logging;
 pub mod policy;
 pub mod resolv_conf;
+pub mod roots;
+pub mod tcp_listener;

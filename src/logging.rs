@@ -12,23 +12,27 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::forward::access;
 
 /// Changes the level while running.
 #[derive(Debug)]
 pub struct Logging(reload::Handle<Targets, Registry>);
 
-/// Everything from `level` on; of the libraries only what somebody should act on.
-fn targets(level: Level) -> Targets {
+/// Everything from `level` on; of the libraries only what somebody should act on, and of connections nothing above debug
+/// unless `log.access` asks for it.
+fn targets(config: &LogConfig) -> Targets {
+    let level = Level::from(config.level);
     let libraries = LevelFilter::from(level).min(LevelFilter::ERROR);
     let names = ["hickory_net", "hickory_proto", "hickory_server", "h2", "rustls", "hyper", "quinn"];
-    let targets = Targets::new().with_default(level);
+    let connections = if config.access || level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    let targets = Targets::new().with_default(level).with_target(access::TARGET, connections);
     if level >= Level::DEBUG { targets } else { targets.with_targets(names.map(|name| (name, libraries))) }
 }
 
 impl Logging {
     /// Starts logging for the process. A second call in one process changes nothing.
     pub fn start(config: &LogConfig) -> Self {
-        let (filter, handle) = reload::Layer::new(targets(config.level.into()));
+        let (filter, handle) = reload::Layer::new(targets(config));
         let registry = tracing_subscriber::registry().with(filter);
         // Only a test has logging set up already.
         let _ = match config.format {
@@ -48,6 +52,6 @@ impl Logging {
     /// Takes over the level of another configuration; the format stays until the next start.
     pub fn reload(&self, config: &LogConfig) {
         // The subscriber lives as long as the process.
-        let _ = self.0.reload(targets(config.level.into()));
+        let _ = self.0.reload(targets(config));
     }
 }

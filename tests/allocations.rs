@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sidegate::dns::upstream::{Server, Upstreams};
-use sidegate::dns::{Cache, Outcome, Question, ReplyLimit, Resolver, Upstreams as Servers, respond, rtype};
+use sidegate::dns::{Cache, Outcome, Question, ReplyLimit, Resolver, Sources, Upstreams as Servers, respond, rtype};
 use sidegate::policy::{Addresses, Endpoint, Knowledge, Origin, PrivateIds, Table, Upstream};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -68,11 +68,16 @@ fn query(name: &str, qtype: u16, edns: bool) -> Vec<u8> {
 
 /// What comes of a query, and how many allocations it took once the reply's buffer has grown.
 fn cost(packet: &[u8], table: &Table, cache: &Cache) -> (Outcome, usize) {
+    cost_with(packet, Sources { table, cache, forwarder: None }).0
+}
+
+/// The same with any sources, and the number of answers in the reply.
+fn cost_with(packet: &[u8], sources: Sources<'_>) -> ((Outcome, usize), u8) {
     let mut out = Vec::with_capacity(4096);
     let now = Instant::now();
     let before = COUNT.get();
-    let outcome = respond(packet, table, cache, true, now, ReplyLimit::Udp, &mut out);
-    (outcome, COUNT.get() - before)
+    let outcome = respond(packet, sources, true, now, ReplyLimit::Udp, &mut out);
+    ((outcome, COUNT.get() - before), out.get(7).copied().unwrap_or(0))
 }
 
 #[test]
@@ -99,12 +104,41 @@ fn names_that_must_be_asked_for_cost_none_either_until_they_are() {
     }
 }
 
+#[test]
+fn private_names_that_resolve_to_the_forwarder_cost_none_either() {
+    let (table, cache, forwarder) = (table(), Cache::new(1 << 20), forwarder());
+    let sources = Sources { table: &table, cache: &cache, forwarder: Some(&forwarder) };
+    for (name, qtype, answers) in [("priv7", rtype::A, 2), ("priv7", rtype::HTTPS, 0), ("unknown1", rtype::HTTPS, 0)] {
+        let packet = query(&format!("{name}.{ZONE}"), qtype, true);
+        assert_eq!(cost_with(&packet, sources), ((Outcome::Reply, 0), answers), "{name} {qtype}");
+    }
+}
+
+/// Two addresses.
+fn forwarder() -> Addresses {
+    Addresses { v4: vec![[10, 0, 9, 1].into(), [10, 0, 9, 2].into()], ..Addresses::default() }
+}
+
 #[tokio::test]
 async fn cached_names_are_answered_without_an_allocation() {
+    let resolver = resolver_that_knows("www.example.com").await;
+    for edns in [false, true] {
+        let packet = query("www.example.com", rtype::A, edns);
+        assert_eq!(cost(&packet, &resolver.table(), resolver.cache()), (Outcome::Reply, 0));
+    }
+    let name = format!("unknown1.{ZONE}");
+    let (resolver, forwarder) = (resolver_that_knows(&name).await, forwarder());
+    let table = resolver.table();
+    let sources = Sources { table: &table, cache: resolver.cache(), forwarder: Some(&forwarder) };
+    assert_eq!(cost_with(&query(&name, rtype::A, true), sources), ((Outcome::Reply, 0), 2), "the forwarder's");
+}
+
+/// A resolver that asked public DNS for a name's address once.
+async fn resolver_that_knows(name: &str) -> Arc<Resolver> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let servers = Servers { public: vec![Server::udp(socket.local_addr().unwrap())], ..Servers::default() };
     let (_sender, tables) = watch::channel(Arc::new(table()));
-    let resolver = Arc::new(Resolver::new(tables, Upstreams::new(&servers, &[]).unwrap(), 1 << 20, None));
+    let resolver = Arc::new(Resolver::new(tables, Upstreams::new(&servers, &[], None).unwrap(), 1 << 20, None));
     tokio::spawn(async move {
         let mut buffer = [0; 512];
         let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
@@ -114,10 +148,6 @@ async fn cached_names_are_answered_without_an_allocation() {
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 0, 0, 4, 192, 0, 2, 1]);
         socket.send_to(&reply, from).await.unwrap();
     });
-    let question = Question::new("www.example.com".parse().unwrap(), rtype::A);
-    resolver.answer(question, Upstream::Public).await;
-    for edns in [false, true] {
-        let packet = query("www.example.com", rtype::A, edns);
-        assert_eq!(cost(&packet, &resolver.table(), resolver.cache()), (Outcome::Reply, 0));
-    }
+    resolver.answer(Question::new(name.parse().unwrap(), rtype::A), Upstream::Public).await;
+    resolver
 }

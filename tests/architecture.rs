@@ -16,14 +16,33 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str], &str)] = &[
     ("policy", &[], "the core that both planes share knows nobody"),
     ("interfaces", &["policy"], "a leaf: the addresses of this host, as the policy's networks"),
-    ("dns", &["policy", "interfaces"], "a plane knows the policy; app hands it everything else"),
-    ("forward", &["policy", "interfaces"], "a plane knows the policy; app hands it everything else, resolution too"),
-    ("discovery", &["policy", "interfaces"], "it makes the policy's table; app hands it closures to ask with"),
+    ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
+    ("roots", &[], "a leaf: whose certificates are believed"),
+    ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
+    (
+        "dns",
+        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy"],
+        "a plane knows the policy; app hands it everything else",
+    ),
+    (
+        "forward",
+        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy"],
+        "a plane knows the policy; app hands it everything else, resolution too",
+    ),
+    ("discovery", &["policy", "interfaces", "roots"], "it makes the policy's table; app hands it closures to ask with"),
     ("admin", &["policy"], "it tells what app hands it to tell"),
     ("demo", &[], "a world outside Sidegate, which to it is an address that answers DNS"),
-    ("config", &["policy", "dns", "forward", "discovery", "admin"], "it fills the Config that each of them owns"),
+    (
+        "config",
+        &["policy", "dns", "forward", "discovery", "admin", "egress_proxy"],
+        "it fills the Config that each of them owns",
+    ),
     ("resolv_conf", &[], "a leaf: the name servers of this host"),
-    ("logging", &["config"], "it takes its level and form as config read them"),
+    (
+        "logging",
+        &["config", "forward"],
+        "it takes its level and form as config read them; forward names the access log",
+    ),
     (
         "app",
         &["policy", "interfaces", "resolv_conf", "dns", "forward", "discovery", "admin", "demo", "config"],

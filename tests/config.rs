@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sidegate::config::{Config, ConfigErrors, DEFAULT_TOML, DnsAnswer, Inputs, LogConfig, LogFormat, LogLevel, Policy};
+use sidegate::config::{Config, ConfigErrors, DEFAULT_TOML, Inputs, LogConfig, LogFormat, LogLevel, Policy};
 use sidegate::discovery::{AddressSource, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 use sidegate::forward::{AllowedDestination, Others};
 use sidegate::policy::{Network, Networks, Upstream};
@@ -60,7 +60,6 @@ fn without_a_file_everything_has_the_documented_default() {
         endpoints: vec![],
         default_upstream: Upstream::Public,
         default_upstream_is_set: false,
-        via_parent: false,
         zones: vec![],
         dns: dns::Config {
             listen: parsed(&["127.0.0.1:5353"]),
@@ -78,13 +77,14 @@ fn without_a_file_everything_has_the_documented_default() {
                 vpc: parsed(&["169.254.169.253", "fd00:ec2::253"]),
                 zones: vec![],
             },
+            answer: dns::ZoneAnswer::Endpoint,
+            egress_proxy: None,
             extra_roots: vec![],
         },
         vpc_is_set: false,
-        dns_answer: DnsAnswer::Endpoint,
-        forwarder_addresses: vec![],
         take_over: false,
         forward: forward::Config {
+            clients: Networks::private(),
             connect_listen: parsed(&["127.0.0.1:3128"]),
             sni_listen: vec![],
             http_listen: vec![],
@@ -290,24 +290,24 @@ fn a_file_sets_every_key() {
         ],
         default_upstream: Upstream::Vpc,
         default_upstream_is_set: true,
-        via_parent: true,
         zones: parsed(&["corp.internal"]),
         dns: dns::Config {
             listen: parsed(&["0.0.0.0:53", "[::]:53"]),
             workers: NonZeroUsize::new(2).unwrap(),
-            clients,
+            clients: clients.clone(),
             upstreams: dns::Upstreams {
                 public: parsed(&["tls://9.9.9.9#dns.quad9.net"]),
                 vpc: parsed(&["10.0.0.2"]),
                 zones: vec![parsed(&["10.0.0.3", "tcp://10.0.0.4"])],
             },
+            answer: dns::ZoneAnswer::Forwarder(parsed(&["10.0.9.9"])),
+            egress_proxy: Some("http://user:password@10.0.0.5:3128".parse().unwrap()),
             extra_roots: vec![PathBuf::from("/etc/roots.pem")],
         },
         vpc_is_set: true,
-        dns_answer: DnsAnswer::Forwarder,
-        forwarder_addresses: parsed(&["10.0.9.9"]),
         take_over: true,
         forward: forward::Config {
+            clients,
             connect_listen: vec![],
             sni_listen: parsed(&["0.0.0.0:443"]),
             http_listen: parsed(&["127.0.0.1:8080"]),
@@ -320,7 +320,7 @@ fn a_file_sets_every_key() {
             public_networks: Networks::new(parsed(&["198.51.100.0/24"])),
             public_port: 8443,
             extra_roots: vec![PathBuf::from("/etc/roots.pem")],
-            parent_proxy: Some("http://user:password@10.0.0.5:3128".to_owned()),
+            parent_proxy: Some("http://user:password@10.0.0.5:3128".parse().unwrap()),
         },
         discovery: vec![
             source(SourceKind::File { path: PathBuf::from("/etc/ids") }, 1, false),
@@ -393,6 +393,16 @@ fn an_endpoint_without_addresses_or_name_is_found_at_the_apex() {
     let config = loaded("[[endpoint]]\n[[endpoint]]\naddresses = []\nhealth = \"tcp\"");
     assert!(config.endpoints.iter().all(|endpoint| endpoint.addresses == AddressSource::Apex));
     assert_eq!((config.endpoints[0].health, config.endpoints[1].health), (HealthCheck::Off, HealthCheck::Tcp));
+}
+
+#[test]
+fn names_resolve_to_where_the_forwarder_listens_on_443_unless_other_addresses_are_written() {
+    let sni = "[forward.sni]\nlisten = [\"127.0.0.1:8443\", \"10.0.0.5:443\", \"[::]:443\"]\n[dns]\n";
+    let listening = loaded(&format!("{sni}answer = \"forwarder\""));
+    assert_eq!(listening.dns.answer, dns::ZoneAnswer::Forwarder(parsed(&["10.0.0.5", "::"])));
+    let written = loaded(&format!("{sni}answer = \"forwarder\"\nforwarder_addresses = [\"10.0.9.9\"]"));
+    assert_eq!(written.dns.answer, dns::ZoneAnswer::Forwarder(parsed(&["10.0.9.9"])));
+    assert_eq!(loaded(sni).dns.answer, dns::ZoneAnswer::Endpoint);
 }
 
 #[test]
@@ -535,6 +545,11 @@ fn listeners_and_servers_cannot_share_an_address() {
     let file = "[dns]\nlisten = [\"0.0.0.0:53\", \"127.0.0.1:3128\"]\n[admin]\nlisten = \"127.0.0.1:3128\"\n\
         [upstream]\npublic = [\"127.0.0.53\", \"8.8.8.8\", \"tcp://127.0.0.1:3128\", \"[::1]:53\"]\n";
     insta::assert_snapshot!(errors(file, &[]));
+    let ourselves = errors("[forward]\nparent_proxy = \"http://127.0.0.1:3128\"\n", &[]);
+    assert!(
+        ourselves.contains("a proxy cannot be ourselves: forward.connect.listen has \"127.0.0.1:3128\""),
+        "{ourselves}"
+    );
     let taken = errors("", &[("SIDEGATE_DNS__LISTEN", "1.1.1.1:53")]);
     assert!(taken.starts_with("SIDEGATE_DNS__LISTEN: \"1.1.1.1:53\": dns.listen cannot be an upstream"), "{taken}");
 }
@@ -573,6 +588,7 @@ fn a_hundred_thousand_mistakes_are_counted_and_not_all_shown() {
 fn no_error_shows_a_credential() {
     let files = [
         "[forward]\nparent_proxy = \"http://user:hunter2@host\"\n",
+        "[forward]\nparent_proxy = \"http://user:hunter2@127.0.0.1:3128\"\n",
         "[forward]\nparent_proxy = [\"http://user:hunter2@host:1\"]\n",
         "[forward]\nparent_proxy = \"http://user:hunter2@host:1\nx = 1\n",
         "[forward]\nparnet_proxy = \"http://user:hunter2@host:1\"\n",
@@ -599,7 +615,7 @@ fn no_error_shows_a_credential() {
     }
     let shown = errors("", &[("SIDEGATE_FORWARD__PARENT_PROXY", "user:hunter2@host")]);
     assert!(!shown.contains("hunter2"), "{shown}");
-    insta::assert_snapshot!(errors(files[5], &[]));
+    insta::assert_snapshot!(errors(files[6], &[]));
 }
 
 // Anything at all

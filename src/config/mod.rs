@@ -28,7 +28,6 @@ mod suggest;
 mod text;
 mod values;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,16 +60,11 @@ pub struct Config {
     pub default_upstream: Upstream,
     /// Whether the operator chose it.
     pub default_upstream_is_set: bool,
-    /// Whether `https://` upstreams are asked through `forward.parent_proxy`.
-    pub via_parent: bool,
     /// The names of `[[upstream.zone]]`, in order; their servers stand at the same positions in `dns.upstreams.zones`.
     pub zones: Vec<HostName>,
     pub dns: dns::Config,
     /// Whether the operator wrote `upstream.vpc`. If not, the servers that resolv.conf had come before the default.
     pub vpc_is_set: bool,
-    pub dns_answer: DnsAnswer,
-    /// What names resolve to with [`DnsAnswer::Forwarder`]; empty: the addresses of `forward.sni`.
-    pub forwarder_addresses: Vec<IpAddr>,
     /// Whether resolv.conf is pointed at us while we run.
     pub take_over: bool,
     pub forward: forward::Config,
@@ -91,15 +85,6 @@ pub struct Policy {
     pub private_names: Vec<(HostName, VpceId)>,
     /// In place of the suffixes of the partition table.
     pub dns_suffix: Option<HostName>,
-}
-
-/// What the names of our zones resolve to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DnsAnswer {
-    /// The endpoint's addresses for private names, public resolution for the others.
-    Endpoint,
-    /// The forwarder, for every name that exists.
-    Forwarder,
 }
 
 /// `[log]`.

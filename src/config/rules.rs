@@ -6,11 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use super::Config;
 use super::document::{Document, Place, Value};
 use super::error::{Problem, Reason, quoted};
 use super::read::Located;
-use super::{Config, DnsAnswer};
+use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
+use crate::egress_proxy::{EgressProxy, Host};
 use crate::forward::Others;
 use crate::policy::{ApiId, HostName, Table, VpceId};
 
@@ -30,6 +32,11 @@ pub(super) struct Facts {
     pub(super) endpoint_ids: Vec<Located<VpceId>>,
     /// The same as written, with those that are no ids: what refers to them needs no second error.
     pub(super) endpoint_id_texts: Vec<Located<String>>,
+    /// Whether `https://` servers are asked through `forward.parent_proxy`.
+    pub(super) via_parent: bool,
+    pub(super) parent_proxy: Option<Located<EgressProxy>>,
+    /// Whether `dns.forwarder_addresses` has any.
+    pub(super) has_forwarder_addresses: bool,
     /// `forward.http`'s certificate and key.
     pub(super) tls: (Option<Located<PathBuf>>, Option<Located<PathBuf>>),
 }
@@ -45,8 +52,9 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     loops(facts, problems);
     tls_pair(facts, problems);
     answer_by_forwarder(config, document, problems);
-    via_parent(config, document, problems);
-    warnings(config)
+    via_parent(facts, document, problems);
+    own_proxy(facts, problems);
+    warnings(config, facts)
 }
 
 fn ids_in_both_lists(facts: &Facts, problems: &mut Vec<Problem>) {
@@ -192,21 +200,32 @@ fn answer_by_forwarder(config: &Config, document: &Document, problems: &mut Vec<
         Some(Value::List(entries)) => entries.iter().any(|entry| entry.text.ends_with(":443")),
         _ => false,
     };
-    if config.dns_answer == DnsAnswer::Forwarder && !on_443 {
+    if matches!(config.dns.answer, ZoneAnswer::Forwarder(_)) && !on_443 {
         let rule = "this needs forward.sni on port 443, where clients will connect to";
         let reason = Reason::new(rule, "set forward.sni.listen = [\"0.0.0.0:443\"], or dns.answer = \"endpoint\"");
         problems.push(Problem::new(&place(document, "dns.answer"), "\"forwarder\"", reason));
     }
 }
 
-fn via_parent(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+fn via_parent(facts: &Facts, document: &Document, problems: &mut Vec<Problem>) {
     let has_proxy = document.keys.get("forward.parent_proxy").is_some_and(|node| match &node.value {
         Value::Text(entry) => !entry.text.is_empty(),
         _ => false,
     });
-    if config.via_parent && !has_proxy {
+    if facts.via_parent && !has_proxy {
         let reason = Reason::new("this needs forward.parent_proxy", "set forward.parent_proxy, or remove via_parent");
         problems.push(Problem::new(&place(document, "upstream.via_parent"), "true", reason));
+    }
+}
+
+/// A proxy that is one of our own listeners would hand us what we hand it.
+fn own_proxy(facts: &Facts, problems: &mut Vec<Problem>) {
+    let Some(proxy) = &facts.parent_proxy else { return };
+    let &Host::Address(ip) = proxy.value.host() else { return };
+    let address = SocketAddr::new(ip, proxy.value.port());
+    if let Some((key, listener)) = facts.listeners.iter().find(|(_, listener)| reaches(address, listener.value)) {
+        let rule = format!("a proxy cannot be ourselves: {key} has {}", quoted(&listener.value.to_string()));
+        problems.push(proxy.problem(Reason::new(rule, "move that listener, or name another proxy")));
     }
 }
 
@@ -214,7 +233,7 @@ fn place(document: &Document, path: &str) -> Place {
     document.keys.get(path).map_or_else(|| Place::Named(path.to_owned()), |node| node.place.clone())
 }
 
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |sentence: String| warnings.push(sentence);
     let outside = [IpAddr::from([8, 8, 8, 8]), IpAddr::from([0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888])];
@@ -229,7 +248,7 @@ fn warnings(config: &Config) -> Vec<String> {
     if config.dns.upstreams.public.is_empty() && !config.dns.listen.is_empty() {
         warn("upstream.public is empty, so public APIs do not resolve: list a server".to_owned());
     }
-    if config.dns_answer == DnsAnswer::Endpoint && !config.forwarder_addresses.is_empty() {
+    if config.dns.answer == ZoneAnswer::Endpoint && facts.has_forwarder_addresses {
         warn("dns.forwarder_addresses has no effect without dns.answer = \"forwarder\"".to_owned());
     }
     if config.take_over && config.dns.listen.iter().all(|listener| listener.port() != 53) {

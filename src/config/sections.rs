@@ -2,7 +2,7 @@
 //!
 //! `load` calls each in turn. What rules across keys need goes into [`Facts`] on the way.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use super::document::{Entry, Place};
 use super::inputs::REGION_VARIABLES;
 use super::read::{Located, Reader, values_of};
 use super::rules::Facts;
-use super::{DnsAnswer, LogConfig, LogFormat, LogLevel, Policy, values};
+use super::{LogConfig, LogFormat, LogLevel, Policy, values};
+use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
 use crate::policy::{ApiId, HostName, Networks, Region, Upstream};
 use crate::{admin, forward};
@@ -118,32 +119,38 @@ pub(super) struct UpstreamSection {
     pub(super) via_parent: bool,
 }
 
-pub(super) fn upstream(reader: &mut Reader<'_>) -> UpstreamSection {
+pub(super) fn upstream(reader: &mut Reader<'_>, facts: &mut Facts) -> UpstreamSection {
     let words = [("public", Upstream::Public), ("vpc", Upstream::Vpc)];
+    let via_parent = reader.boolean("upstream.via_parent");
+    facts.via_parent = via_parent;
     UpstreamSection {
         default: reader.required_text("upstream.default", |text| values::one_of(text, &words)).unwrap_or_default(),
         default_is_set: reader.is_set("upstream.default"),
         vpc_is_set: reader.is_set("upstream.vpc"),
-        via_parent: reader.boolean("upstream.via_parent"),
+        via_parent,
     }
 }
 
 pub(super) struct DnsSection {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) workers: NonZeroUsize,
-    pub(super) answer: DnsAnswer,
-    pub(super) forwarder_addresses: Vec<IpAddr>,
+    pub(super) answer: ZoneAnswer,
     pub(super) take_over: bool,
 }
 
-pub(super) fn dns(reader: &mut Reader<'_>, facts: &mut Facts) -> DnsSection {
-    let words = [("endpoint", DnsAnswer::Endpoint), ("forwarder", DnsAnswer::Forwarder)];
+/// `sni` is what `forward.sni` listens on: with `answer = "forwarder"`, names resolve to where that is reached.
+pub(super) fn dns(reader: &mut Reader<'_>, sni: &[SocketAddr], facts: &mut Facts) -> DnsSection {
+    let listed = values_of(&reader.list("dns.forwarder_addresses", values::address));
+    facts.has_forwarder_addresses = !listed.is_empty();
+    let on_443 = sni.iter().filter(|listener| listener.port() == 443).map(SocketAddr::ip);
+    let forwarder = if listed.is_empty() { on_443.collect() } else { listed };
+    let by_forwarder =
+        reader.required_text("dns.answer", |text| values::one_of(text, &[("endpoint", false), ("forwarder", true)]));
     let workers = reader.integer("dns.workers", (1, 256), "write the number of cores it may use").map(usize::from);
     DnsSection {
         listen: listeners(reader, facts, "dns.listen"),
         workers: workers.and_then(NonZeroUsize::new).unwrap_or_else(default_workers),
-        answer: reader.required_text("dns.answer", |text| values::one_of(text, &words)).unwrap_or(DnsAnswer::Endpoint),
-        forwarder_addresses: values_of(&reader.list("dns.forwarder_addresses", values::address)),
+        answer: if by_forwarder == Some(true) { ZoneAnswer::Forwarder(forwarder) } else { ZoneAnswer::Endpoint },
         take_over: reader.boolean("dns.take_over"),
     }
 }
@@ -160,7 +167,7 @@ fn listeners(reader: &mut Reader<'_>, facts: &mut Facts, path: &'static str) -> 
     plain
 }
 
-pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Config {
+pub(super) fn forward(reader: &mut Reader<'_>, clients: Networks, facts: &mut Facts) -> forward::Config {
     let others = [("direct", forward::Others::Direct), ("refuse", forward::Others::Refuse)];
     let certificate = reader.path("forward.http.tls_certificate");
     let key = reader.path("forward.http.tls_key");
@@ -169,6 +176,8 @@ pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Co
         _ => None,
     };
     facts.tls = (certificate, key);
+    let parent_proxy = reader.text("forward.parent_proxy", values::proxy);
+    facts.parent_proxy.clone_from(&parent_proxy);
     forward::Config {
         connect_listen: listeners(reader, facts, "forward.connect.listen"),
         sni_listen: listeners(reader, facts, "forward.sni.listen"),
@@ -176,10 +185,11 @@ pub(super) fn forward(reader: &mut Reader<'_>, facts: &mut Facts) -> forward::Co
         http_tls,
         others: reader.text("forward.others", |text| values::one_of(text, &others)).map(|others| others.value),
         allow: values_of(&reader.list("forward.allow", values::destination)),
+        clients,
         public_networks: Networks::new(values_of(&reader.list("forward.public_networks", values::network))),
         public_port: reader.port("forward.public_port").unwrap_or(443),
         extra_roots: values_of(&reader.list("forward.extra_roots", values::path)),
-        parent_proxy: reader.text("forward.parent_proxy", values::proxy).map(|proxy| proxy.value),
+        parent_proxy: parent_proxy.map(|proxy| proxy.value),
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::Uri;
 use super::error::{Reason, quoted};
 use super::suggest::nearest;
 use crate::dns::upstream::{Server, ServerError};
+use crate::egress_proxy::{EgressProxy, EgressProxyError};
 use crate::forward::AllowedDestination;
 use crate::policy::{ApiId, HostName, HostNameError, Network, NetworkError, Region, VpceId};
 
@@ -190,16 +191,9 @@ pub(super) fn url(text: &str) -> Result<String, Reason> {
     is_url.then(|| text.to_owned()).ok_or_else(reason)
 }
 
-/// `http://[user:password@]host:port`.
-pub(super) fn proxy(text: &str) -> Result<String, Reason> {
-    let is_proxy = text.parse::<Uri>().is_ok_and(|uri| {
-        uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.port_u16().is_some_and(|port| port > 0)
-            && matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("" | "/"))
-    });
-    let reason = || Reason::new("a proxy is http://[user:password@]host:port", "write one like http://10.0.0.5:3128");
-    is_proxy.then(|| text.to_owned()).ok_or_else(reason)
+/// An egress proxy.
+pub(super) fn proxy(text: &str) -> Result<EgressProxy, Reason> {
+    text.parse().map_err(|error: EgressProxyError| split(&error.to_string(), ""))
 }
 
 /// A file's path.

@@ -15,7 +15,7 @@ const MAX_POSITIVE: u32 = 86_400;
 /// section 5 allows up to three hours).
 const MAX_NEGATIVE: u32 = 900;
 /// TTL of records served after their time, RFC 8767 section 4.
-const STALE_TTL: u32 = 30;
+pub const STALE_TTL: u32 = 30;
 /// Suffixes remembered for compression, and the furthest a pointer reaches.
 const MAX_SUFFIXES: usize = 128;
 const POINTER_REACH: usize = 0x4000;

@@ -185,6 +185,20 @@ impl Message {
         }
     }
 
+    /// Code and text of each extended error (RFC 8914 section 2), the text as it came.
+    pub fn extended_errors(&self) -> Vec<(u16, &[u8])> {
+        let mut errors = Vec::new();
+        let mut reader = Reader::new(&self.options, 0);
+        while let (Ok(code), Ok(length)) = (reader.u16(), reader.u16())
+            && let Ok(value) = reader.slice(length.into())
+        {
+            if let (option::EXTENDED_ERROR, Some((info, text))) = (code, value.split_first_chunk()) {
+                errors.push((u16::from_be_bytes(*info), text));
+            }
+        }
+        errors
+    }
+
     /// The addresses in the answer, in its order.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.answer.iter().filter_map(|record| match record.rtype {

@@ -8,15 +8,18 @@
 //! - `reply`, `answer`: bytes out
 //! - [`respond()`]: the heart; no I/O
 //! - `question`, `cache`, `relevance`, `chain`, `resolver`: what is asked, remembered, dropped, cut, and in what order
+//! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
 //! - [`health`]: is a listener alive?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
+mod addresses;
 mod answer;
 mod cache;
 mod chain;
 mod config;
+mod forwarder;
 mod frame;
 pub mod health;
 pub mod listen;
@@ -32,13 +35,14 @@ mod service;
 pub mod upstream;
 mod wire;
 
+pub use addresses::{Family, LookUpError};
 pub use cache::Cache;
-pub use config::{Config, Upstreams};
+pub use config::{Config, Upstreams, ZoneAnswer};
 pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
 pub use question::Question;
 pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
-pub use respond::{HEALTH_NAME, Outcome, respond};
+pub use respond::{HEALTH_NAME, Outcome, Sources, respond};
 pub use service::{Counters, Service};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

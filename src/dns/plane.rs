@@ -9,13 +9,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::config::Config;
+use super::config::{Config, ZoneAnswer};
+use super::forwarder;
 use super::listen::{Bound, Listener};
 use super::resolver::{Observer, Resolver};
 use super::service::{Counters, Service};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::interfaces;
-use crate::policy::Table;
+use crate::policy::{Addresses, Table};
+use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
 const CACHE_BYTES: usize = 16 << 20;
@@ -51,21 +53,6 @@ pub enum PlaneError {
     Upstreams(#[from] UpstreamsError),
 }
 
-fn bind_advice(error: &io::Error, address: &SocketAddr) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process has this address: stop it (a second Sidegate?), or set dns.listen to a free one".to_owned()
-        }
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or use a port above {}", address.port())
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "no interface of this host has it: set dns.listen to one of its own".to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
 impl Plane {
     /// Binds every address and builds the upstream groups; serves and asks nothing yet.
     ///
@@ -79,9 +66,10 @@ impl Plane {
         let bound = bind_all(&config.listen, &config)?;
         let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
-        let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+        let upstreams = upstreams_of(&config)?;
         let resolver = Arc::new(Resolver::new(table, upstreams, CACHE_BYTES, observer));
-        let service = Service { resolver, clients: config.clients.clone(), counters: Arc::new(Counters::default()) };
+        let (clients, forwarder) = (config.clients.clone(), forwarder_of(&config));
+        let service = Service { resolver, clients, forwarder, counters: Arc::new(Counters::default()) };
         Ok(Self {
             config,
             service: watch::Sender::new(Arc::new(service)),
@@ -136,19 +124,22 @@ impl Plane {
         let addresses: Vec<SocketAddr> = self.addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
-        let same_upstreams = config.upstreams == self.config.upstreams && config.extra_roots == self.config.extra_roots;
+        let same_upstreams = config.upstreams == self.config.upstreams
+            && config.egress_proxy == self.config.egress_proxy
+            && config.extra_roots == self.config.extra_roots;
         let resolver = if same_upstreams {
             current.resolver.with_table(table, observer)
         } else {
-            let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+            let upstreams = upstreams_of(&config)?;
             Resolver::new(table, upstreams, CACHE_BYTES, observer)
         };
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let (resolver, clients) = (Arc::new(resolver), config.clients.clone());
+        let (resolver, clients, counters) = (Arc::new(resolver), config.clients.clone(), Arc::clone(&current.counters));
         let started = self.start(bound)?;
-        self.service.send_replace(Arc::new(Service { resolver, clients, counters: Arc::clone(&current.counters) }));
+        let forwarder = forwarder_of(&config);
+        self.service.send_replace(Arc::new(Service { resolver, clients, forwarder, counters }));
         self.listeners.extend(started);
         self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
         self.config = config;
@@ -166,6 +157,19 @@ impl Plane {
 fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
     let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
     addresses.iter().map(bind).collect()
+}
+
+fn upstreams_of(config: &Config) -> Result<Upstreams, UpstreamsError> {
+    Upstreams::new(&config.upstreams, &config.extra_roots, config.egress_proxy.as_ref())
+}
+
+/// What the names of our zones resolve to, unless it is endpoint and public addresses.
+fn forwarder_of(config: &Config) -> Option<Addresses> {
+    let ZoneAnswer::Forwarder(listed) = &config.answer else { return None };
+    let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+    let addresses = forwarder::reachable(listed, &own);
+    tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "names of our zones resolve to the forwarder");
+    Some(addresses)
 }
 
 /// A server that is one of our own listeners would send every question round in a circle.

@@ -1,4 +1,4 @@
-//! Replies this resolver writes itself: endpoint addresses, names that do not exist, errors.
+//! Replies this resolver writes itself: addresses of ours, names that do not exist, errors.
 //!
 //! Called by `respond` for every private name and by `answer` for the header flags and the OPT record. Everything is
 //! written straight into the caller's buffer.
@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use super::query::{Query, Refusal};
 use super::wire::{CLASS_IN, ExtendedError, HEADER, flag, option, put_u16, rcode, rtype};
-use crate::policy::{Endpoint, HostName};
+use crate::policy::{Addresses, Endpoint, HostName};
 
-/// TTL of static addresses, and the most that is given for any endpoint address.
-const MAX_TTL: u64 = 60;
+/// TTL in seconds of static addresses, and the most that is given for any address of ours.
+pub const MAX_TTL: u32 = 60;
 /// The least TTL given for an endpoint address.
-const MIN_TTL: u64 = 5;
+const MIN_TTL: u32 = 5;
 /// TTL of "no such name" and "no such type" of ours.
 const NEGATIVE_TTL: u32 = 10;
 /// The UDP payload size we offer, and the most we send beyond loopback: what passes everywhere unfragmented.
@@ -135,27 +135,33 @@ pub fn error(query: &Query<'_>, rcode: u16, error: ExtendedError, text: &str, ou
     finish(query, rcode, &options, &[], ReplyLimit::Stream, out);
 }
 
-/// A private name: the endpoint's addresses for A and AAAA; for every other type, and for a family it does not have,
-/// NODATA, so that no address hint leads past the policy. ANY gets a HINFO record (RFC 8482 section 4.2).
+/// A private name whose endpoint cannot be reached: a failure, never the public address.
+pub fn no_usable_address(query: &Query<'_>, endpoint: &Endpoint, out: &mut Vec<u8>) {
+    let reason = endpoint.addresses.problem.as_deref().unwrap_or("no address yet");
+    let text = format!("{} has no usable address: {reason}", endpoint.label());
+    error(query, rcode::SERVFAIL, ExtendedError::Other, &text, out);
+}
+
+/// The TTL in seconds of addresses of ours: what remains of their own.
+pub fn ttl_of(addresses: &Addresses, now: Instant) -> u32 {
+    let left = addresses.fresh_until.map(|until| until.saturating_duration_since(now).as_secs());
+    let left = left.map_or(MAX_TTL, |left| u32::try_from(left).unwrap_or(MAX_TTL));
+    left.clamp(MIN_TTL, MAX_TTL)
+}
+
+/// A name of ours: these addresses for A and AAAA; for every other type, and for a family without one, NODATA, so that
+/// no address hint leads past the policy. ANY gets a HINFO record (RFC 8482 section 4.2).
 ///
 /// The order rotates with the query's id; addresses in a subnet of this host stay in front. `apex` is the zone for the
 /// SOA record: the name itself if `None`.
-pub fn endpoint(
+pub fn addresses(
     query: &Query<'_>,
-    endpoint: &Endpoint,
+    addresses: &Addresses,
+    ttl: u32,
     apex: Option<&HostName>,
-    now: Instant,
     limit: ReplyLimit,
     out: &mut Vec<u8>,
 ) {
-    let addresses = &endpoint.addresses;
-    if addresses.is_empty() {
-        let reason = addresses.problem.as_deref().unwrap_or("no address yet");
-        let text = format!("{} has no usable address: {reason}", endpoint.label());
-        return error(query, rcode::SERVFAIL, ExtendedError::Other, &text, out);
-    }
-    let ttl = addresses.fresh_until.map_or(MAX_TTL, |until| until.saturating_duration_since(now).as_secs());
-    let ttl = ttl.clamp(MIN_TTL, MAX_TTL) as u32;
     let turn = usize::from(query.id);
     begin(query, rcode::NOERROR, out);
     let count = match query.qtype {
@@ -193,6 +199,13 @@ pub fn no_such_name(query: &Query<'_>, apex: Option<&HostName>, out: &mut Vec<u8
     begin(query, rcode::NXDOMAIN, out);
     put_soa(query, apex, out);
     finish(query, rcode::NXDOMAIN, &[], &[], ReplyLimit::Stream, out);
+}
+
+/// A name that exists and has nothing of the type asked for.
+pub fn no_data(query: &Query<'_>, apex: Option<&HostName>, out: &mut Vec<u8>) {
+    begin(query, rcode::NOERROR, out);
+    put_soa(query, apex, out);
+    finish(query, rcode::NOERROR, &[], &[], ReplyLimit::Stream, out);
 }
 
 /// A TXT record that says `text`.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::answer::Answer;
-use super::cache::{Cache, Validity};
+use super::answer::{self, Answer};
+use super::cache::{Cache, Hit, Validity};
 use super::chain;
 use super::message::Message;
 use super::query::Query;
@@ -56,12 +56,33 @@ pub enum Resolved {
 }
 
 impl Resolved {
+    /// What was said, whether it is still so or not.
+    pub fn answer(&self) -> &Answer {
+        match self {
+            Resolved::Fresh(answer, _) | Resolved::Stale(answer) => answer,
+        }
+    }
+
+    /// Seconds for which it may still be kept.
+    pub fn seconds_left(&self) -> u32 {
+        match self {
+            Resolved::Fresh(answer, age) => answer.lifetime().saturating_sub(*age),
+            Resolved::Stale(answer) => answer.lifetime().min(answer::STALE_TTL),
+        }
+    }
+
     /// Writes the reply to a client.
     pub fn render(&self, query: &Query<'_>, limit: ReplyLimit, out: &mut Vec<u8>) {
         match self {
             Resolved::Fresh(answer, age) => answer.render(query, *age, limit, out),
             Resolved::Stale(answer) => answer.render_stale(query, limit, out),
         }
+    }
+}
+
+impl From<Hit> for Resolved {
+    fn from(hit: Hit) -> Self {
+        if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer, hit.age) }
     }
 }
 
@@ -134,7 +155,7 @@ impl Resolver {
             self.cache.renew(key, generation, |answer| chain::routing(&answer.message(), &question, &table));
         }
         if let Some(hit) = key.and_then(|key| self.cache.get(&key, now.into_std(), generation)) {
-            return if hit.stale { Resolved::Stale(hit.answer) } else { Resolved::Fresh(hit.answer, hit.age) };
+            return hit.into();
         }
         let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
         let wait = if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
@@ -278,8 +299,9 @@ impl Resolver {
         let packet = question.to_wire(true);
         let Ok(query) = Query::parse(&packet) else { return Message::default() };
         let mut reply = Vec::new();
-        let limit = ReplyLimit::Stream;
-        if let Some(upstream) = local(&query, table, Instant::now().into_std(), limit, &mut reply) {
+        let (limit, now) = (ReplyLimit::Stream, Instant::now().into_std());
+        // Whatever `dns.answer` says: who asked for another name would be refused by the forwarder.
+        if let Some(upstream) = local(&query, &route(table, &query.name), None, now, limit, &mut reply) {
             Box::pin(self.answer(question, upstream)).await.render(&query, limit, &mut reply);
         }
         // What a client would be told who asks for the tail itself, TTLs and extended errors included.
@@ -330,7 +352,7 @@ fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer 
             ExtendedError::NoReachableAuthority
         }
         AskError::Malformed => ExtendedError::InvalidData,
-        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) => {
+        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) | AskError::Egress(_) => {
             ExtendedError::NetworkError
         }
     };

@@ -5,12 +5,22 @@
 
 use std::time::Instant;
 
-use super::cache::Cache;
+use super::cache::{Cache, Hit};
+use super::forwarder::{self, StandIn};
 use super::query::{Query, Rejection};
 use super::question::CacheKey;
 use super::reply::{self, ReplyLimit};
 use super::wire::{ExtendedError, rcode, rtype};
-use crate::policy::{HostName, Route, Table, Upstream, route};
+use crate::policy::{Addresses, Decision, HostName, Route, Table, Upstream, route};
+
+/// What replies are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    pub table: &'a Table,
+    pub cache: &'a Cache,
+    /// Where the HTTPS forwarder is, if the names of our zones resolve to it.
+    pub forwarder: Option<&'a Addresses>,
+}
 
 /// What is to be done with a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +40,13 @@ pub enum Outcome {
 pub const HEALTH_NAME: &str = "health.sidegate.invalid";
 const HEALTH_WIRE: &[u8] = b"\x06health\x08sidegate\x07invalid\x00";
 
-/// Answers one query from the table and the cache, or says whom to ask.
+/// Answers one query from its sources, or says whom to ask.
 ///
 /// `permitted` says whether the client's address is in `clients`; `out` is overwritten.
 #[inline]
 pub fn respond(
     packet: &[u8],
-    table: &Table,
-    cache: &Cache,
+    sources: Sources<'_>,
     permitted: bool,
     now: Instant,
     limit: ReplyLimit,
@@ -55,27 +64,41 @@ pub fn respond(
         reply::error(&query, rcode::REFUSED, ExtendedError::Prohibited, "client not in `clients`", out);
         return Outcome::Reply;
     }
-    match local(&query, table, now, limit, out) {
-        None => Outcome::Reply,
-        Some(upstream) => match cached(&query, upstream, table, cache, now, limit, out) {
-            Some(true) => Outcome::ReplyAndRefresh(upstream),
-            Some(false) => Outcome::Reply,
-            None => Outcome::Ask(upstream),
-        },
-    }
+    let decision = route(sources.table, &query.name);
+    let stand_in = StandIn::of(sources.forwarder, &decision);
+    let Some(upstream) = local(&query, &decision, stand_in, now, limit, out) else { return Outcome::Reply };
+    let Some(hit) = cached(&query, upstream, sources, now) else { return Outcome::Ask(upstream) };
+    let outcome = if hit.refresh { Outcome::ReplyAndRefresh(upstream) } else { Outcome::Reply };
+    forwarder::render(&hit.into(), stand_in, &query, limit, out);
+    outcome
 }
 
-/// Answers what the policy answers by itself; otherwise names the group to ask.
-pub fn local(query: &Query<'_>, table: &Table, now: Instant, limit: ReplyLimit, out: &mut Vec<u8>) -> Option<Upstream> {
-    let decision = route(table, &query.name);
+/// Answers what the policy answers by itself; otherwise names the group to ask. `decision` is about the query's name.
+#[inline]
+pub fn local(
+    query: &Query<'_>,
+    decision: &Decision<'_>,
+    stand_in: Option<StandIn<'_>>,
+    now: Instant,
+    limit: ReplyLimit,
+    out: &mut Vec<u8>,
+) -> Option<Upstream> {
     let apex = decision.zone.map(|zone| &zone.name);
     match decision.route {
         Route::Upstream(_) if query.name.wire() == HEALTH_WIRE && query.qtype == rtype::TXT => {
             reply::text(query, "ok", out);
         }
         Route::Upstream(_) if is_health_zone(&query.name) => reply::no_such_name(query, None, out),
+        // No address hint leads past the forwarder.
+        Route::Upstream(_) if stand_in.is_some() && matches!(query.qtype, rtype::HTTPS | rtype::SVCB) => {
+            reply::no_data(query, apex, out);
+        }
         Route::Upstream(upstream) => return Some(upstream),
-        Route::Endpoint(endpoint) => reply::endpoint(query, endpoint, apex, now, limit, out),
+        Route::Endpoint(endpoint) if endpoint.addresses.is_empty() => reply::no_usable_address(query, endpoint, out),
+        Route::Endpoint(endpoint) => {
+            let addresses = stand_in.map_or(&endpoint.addresses, |stand_in| stand_in.addresses());
+            reply::addresses(query, addresses, reply::ttl_of(addresses, now), apex, limit, out);
+        }
         Route::NoSuchName => reply::no_such_name(query, apex, out),
         Route::NotReady(not_ready) => {
             reply::error(query, rcode::SERVFAIL, ExtendedError::NotReady, &not_ready.to_string(), out);
@@ -89,23 +112,8 @@ fn is_health_zone(name: &HostName) -> bool {
     name.wire().ends_with(&HEALTH_WIRE[7..]) && name.suffixes().any(|suffix| suffix == &HEALTH_WIRE[7..])
 }
 
-/// Answers from the cache; says whether the answer should be refreshed.
-fn cached(
-    query: &Query<'_>,
-    upstream: Upstream,
-    table: &Table,
-    cache: &Cache,
-    now: Instant,
-    limit: ReplyLimit,
-    out: &mut Vec<u8>,
-) -> Option<bool> {
-    let hit = cache.get(&CacheKey::of(query, upstream)?, now, table.generation)?;
-    if hit.stale {
-        hit.answer.render_stale(query, limit, out);
-    } else {
-        hit.answer.render(query, hit.age, limit, out);
-    }
-    Some(hit.refresh)
+fn cached(query: &Query<'_>, upstream: Upstream, sources: Sources<'_>, now: Instant) -> Option<Hit> {
+    sources.cache.get(&CacheKey::of(query, upstream)?, now, sources.table.generation)
 }
 
 #[cfg(test)]

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::forwarder::{self, StandIn};
 use super::query::Query;
 use super::question::Question;
 use super::reply::{self, ReplyLimit};
 use super::resolver::Resolver;
-use super::respond::{Outcome, respond};
+use super::respond::{Outcome, Sources, respond};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
-use crate::policy::{Networks, Table, Upstream};
+use crate::policy::{Addresses, Networks, Table, Upstream, route};
 
 /// One configuration of the plane at work; a reload replaces it whole.
 #[derive(Debug)]
 pub struct Service {
     pub resolver: Arc<Resolver>,
     pub clients: Networks,
+    /// Where the HTTPS forwarder is, if the names of our zones resolve to it.
+    pub forwarder: Option<Addresses>,
     pub counters: Arc<Counters>,
 }
 
@@ -64,7 +67,8 @@ impl Service {
         out.clear();
         let protocol = if limit == ReplyLimit::Stream { Protocol::Tcp } else { Protocol::Udp };
         let permitted = self.clients.contains(client.ip());
-        match respond(packet, table, self.resolver.cache(), permitted, now, limit, out) {
+        let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
+        match respond(packet, sources, permitted, now, limit, out) {
             Outcome::Reply | Outcome::Drop => None,
             Outcome::ReplyAndRefresh(upstream) => {
                 if let Ok(query) = Query::parse(packet) {
@@ -86,7 +90,9 @@ impl Service {
         out.clear();
         let Ok(query) = Query::parse(&pending.packet) else { return };
         let resolved = self.resolver.answer(Question::of(&query), pending.upstream).await;
-        resolved.render(&query, pending.limit, out);
+        let table = self.resolver.table();
+        let stand_in = StandIn::of(self.forwarder.as_ref(), &route(&table, &query.name));
+        forwarder::render(&resolved, stand_in, &query, pending.limit, out);
     }
 
     /// Refuses a query because too many wait already.

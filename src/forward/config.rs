@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::destination::Destination;
+use crate::egress_proxy::EgressProxy;
 use crate::policy::{HostName, Networks};
 
 /// The forwarder's configuration.
@@ -17,13 +18,15 @@ pub struct Config {
     /// What CONNECT does with names that are not ours; `None`: direct while every `connect_listen` is loopback.
     pub others: Option<Others>,
     pub allow: Vec<AllowedDestination>,
+    /// Who may use the listeners.
+    pub clients: Networks,
     /// Networks that the public route may dial although they are not globally routable.
     pub public_networks: Networks,
     /// 443 but in labs.
     pub public_port: u16,
     pub extra_roots: Vec<PathBuf>,
-    /// `http://[user:password@]host:port` of an egress proxy.
-    pub parent_proxy: Option<String>,
+    /// Takes the names of the public route, unresolved.
+    pub parent_proxy: Option<EgressProxy>,
 }
 
 /// What CONNECT does with names outside our zones.

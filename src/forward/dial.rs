@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::AddressRules;
 use super::dead::DeadAddresses;
-use super::destination::Destination;
 use super::permit::{Permit, Way};
-use super::race;
+use super::race::{self, Failure};
 use super::refusal::{Cause, Refusal};
+use crate::egress_proxy::{EgressProxy, Host};
 use crate::policy::{Endpoint, HostName, Upstream};
 
 /// From the start of the look-up to a connection, or the client is told.
@@ -38,7 +38,6 @@ pub enum Family {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResolveError {
     NoSuchName,
-    Timeout,
     /// In words for an operator.
     Failed(String),
 }
@@ -65,6 +64,8 @@ pub struct Dialer {
     pub addresses: AddressRules,
     /// The port of public APIs: 443 but in labs.
     pub public_port: u16,
+    /// Reaches public names in our place, and resolves them.
+    pub parent_proxy: Option<EgressProxy>,
     dead: DeadAddresses,
     /// Makes successive connections begin with different addresses.
     turn: AtomicUsize,
@@ -77,8 +78,9 @@ impl std::fmt::Debug for Dialer {
 }
 
 impl Dialer {
-    pub fn new(resolve: Resolve, addresses: AddressRules, public_port: u16) -> Self {
-        Self { resolve, addresses, public_port, dead: DeadAddresses::default(), turn: AtomicUsize::new(0) }
+    pub fn new(resolve: Resolve, addresses: AddressRules, public_port: u16, parent_proxy: Option<EgressProxy>) -> Self {
+        let (dead, turn) = (DeadAddresses::default(), AtomicUsize::new(0));
+        Self { resolve, addresses, public_port, parent_proxy, dead, turn }
     }
 
     /// Connects to what is permitted, within ten seconds.
@@ -86,19 +88,67 @@ impl Dialer {
     /// # Errors
     /// With what kept it from connecting; [`Cause::NoSuchName`] may mean that the table has learned something.
     pub async fn dial(&self, permit: Permit) -> Result<Dialled, Refusal> {
-        let late = || Refusal::new(Cause::ConnectionTimeout, format!("{}: no connection in time", permit.destination));
+        let deadline = Instant::now() + DIAL;
         let connect = async {
-            let candidates = match &permit.way {
-                Way::Endpoint(endpoint) => self.of_endpoint(endpoint, permit.destination.port),
-                Way::Upstream(upstream) => self.of_upstream(&permit, *upstream).await?,
-            };
-            self.first_of(candidates, &permit).await
+            match (&permit.way, &self.parent_proxy) {
+                (Way::Endpoint(endpoint), _) => {
+                    self.first_allowed(self.of_endpoint(endpoint, permit.destination.port), &permit).await
+                }
+                (Way::Upstream(Upstream::Public), Some(proxy)) => self.through(proxy, &permit, deadline).await,
+                (Way::Upstream(upstream), _) => {
+                    let port = self.port(&permit);
+                    let found = self.addresses_of(permit.destination.host, port, *upstream).await?;
+                    self.first_allowed(found, &permit).await
+                }
+            }
         };
-        let (stream, address) = timeout(DIAL, connect).await.map_err(|_| late())??;
+        let (stream, address) = timeout_at(deadline, connect).await.map_err(|_| {
+            Refusal::new(Cause::ConnectionTimeout, format!("{}: no connection in time", permit.destination))
+        })??;
         Ok(Dialled { stream, address, permit })
     }
 
-    async fn first_of(&self, candidates: Vec<SocketAddr>, permit: &Permit) -> Result<(TcpStream, SocketAddr), Refusal> {
+    /// The port to dial on the public side.
+    fn port(&self, permit: &Permit) -> u16 {
+        if permit.destination.port == 443 { self.public_port } else { permit.destination.port }
+    }
+
+    /// Hands the name to the egress proxy. A name that could be a private API's is looked up nevertheless: if public DNS
+    /// does not know it, the proxy cannot either, and the table learns it.
+    async fn through(
+        &self,
+        proxy: &EgressProxy,
+        permit: &Permit,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let host = permit.destination.host;
+        if permit.learnable
+            && let Err(ResolveError::NoSuchName) = (self.resolve)(host, Family::V4, Upstream::Public).await
+        {
+            return Err(unresolved(&host, &ResolveError::NoSuchName));
+        }
+        let refused =
+            |words: String| Refusal::new(Cause::ParentProxy, format!("forward.parent_proxy {proxy}: {words}"));
+        let addresses = match proxy.host() {
+            Host::Address(ip) => vec![SocketAddr::new(*ip, proxy.port())],
+            Host::Name(name) => {
+                let found = self.addresses_of(*name, proxy.port(), Upstream::Vpc).await;
+                found.map_err(|refusal| refused(refusal.words))?
+            }
+        };
+        let (stream, address) = self.first(addresses).await.map_err(|failure| match failure {
+            Some((address, error)) => refused(format!("{address}: {error}")),
+            None => refused("its name has no address".to_owned()),
+        })?;
+        let connected = proxy.connect(stream, &Host::Name(host), self.port(permit), deadline).await;
+        Ok((connected.map_err(|error| refused(error.to_string()))?, address))
+    }
+
+    async fn first_allowed(
+        &self,
+        candidates: Vec<SocketAddr>,
+        permit: &Permit,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let (mut allowed, mut refused) = (Vec::with_capacity(candidates.len()), None);
         for address in candidates {
             match self.addresses.check(address, permit) {
@@ -106,18 +156,19 @@ impl Dialer {
                 Err(refusal) => refused = Some(refusal),
             }
         }
-        self.dead.last(&mut allowed, Instant::now());
-        let failed = |address| self.dead.failed(address, Instant::now());
-        match race::connect(&allowed, failed).await {
-            Ok((stream, address)) => {
-                self.dead.connected(address);
-                // What is relayed was cut into packets by whoever sent it.
-                let _ = stream.set_nodelay(true);
-                Ok((stream, address))
-            }
-            Err(Some((address, error))) => Err(failure(permit, address, &error)),
-            Err(None) => Err(refused.unwrap_or_else(|| no_address(permit))),
-        }
+        self.first(allowed).await.map_err(|failed| match failed {
+            Some((address, error)) => failure(permit, address, &error),
+            None => refused.unwrap_or_else(|| no_address(permit)),
+        })
+    }
+
+    async fn first(&self, mut addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
+        self.dead.last(&mut addresses, Instant::now());
+        let (stream, address) = race::connect(&addresses, |address| self.dead.failed(address, Instant::now())).await?;
+        self.dead.connected(address);
+        // What is relayed was cut into packets by whoever sent it.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, address))
     }
 
     /// Those in a subnet of this host first, in both families; among equals another one is first each time.
@@ -135,9 +186,7 @@ impl Dialer {
         near
     }
 
-    async fn of_upstream(&self, permit: &Permit, upstream: Upstream) -> Result<Vec<SocketAddr>, Refusal> {
-        let Destination { host, port } = permit.destination;
-        let port = if port == 443 { self.public_port } else { port };
+    async fn addresses_of(&self, host: HostName, port: u16, upstream: Upstream) -> Result<Vec<SocketAddr>, Refusal> {
         let v6 = (self.resolve)(host, Family::V6, upstream);
         let v4 = (self.resolve)(host, Family::V4, upstream);
         let (v6, v4) = match select(v6, v4).await {
@@ -187,7 +236,6 @@ fn turned(mut addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
 fn unresolved(host: &HostName, error: &ResolveError) -> Refusal {
     match error {
         ResolveError::NoSuchName => Refusal::new(Cause::NoSuchName, format!("{host} does not exist in DNS")),
-        ResolveError::Timeout => Refusal::new(Cause::DnsTimeout, format!("{host} was not resolved in time")),
         ResolveError::Failed(why) => Refusal::new(Cause::DnsFailure, format!("{host} does not resolve: {why}")),
     }
 }

@@ -3,25 +3,39 @@
 //! One connection's way: an entrance reads where its client wants to go (a [`Destination`]); [`permit`] asks the policy
 //! and the destination rules for the way; the dialer resolves, checks every address, and connects.
 //!
+//! - `connect`, `sni`: the entrances; `tunnel`, `closing`: what they share
 //! - `destination`, `permit`, `refusal`: where to, whether and which way, why not
 //! - `dial`, `race`, `dead`, `address`: a connection, from addresses that were checked one by one
-//! - `head`, `alert`: HTTP/1.1 requests and TLS alerts, as bytes
+//! - `head`, `client_hello`, `alert`: HTTP/1.1 requests and TLS, as bytes
+//! - `relay`: bytes both ways
+//! - [`access`]: what became of it
+//! - [`Plane`], `service`: all of it, started, replaced and drained by `app`
 
+pub mod access;
 mod address;
 mod alert;
+mod client_hello;
+mod closing;
 mod config;
+mod connect;
 mod dead;
 mod destination;
 mod dial;
 mod head;
-pub mod http;
+mod http;
 mod permit;
+mod plane;
 mod race;
 mod refusal;
+mod relay;
+mod service;
+mod sni;
+mod tunnel;
 
 pub use address::AddressRules;
 pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, Family, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
+pub use plane::{AtBounds, Plane, PlaneError, Prepared, Surroundings};
 pub use refusal::{Cause, Refusal};

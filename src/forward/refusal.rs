@@ -34,7 +34,6 @@ pub enum Cause {
     NoServerName,
     NoSuchName,
     DnsFailure,
-    DnsTimeout,
     /// There is no address to dial.
     NoAddress,
     /// A required list of private ids is missing.
@@ -59,30 +58,29 @@ impl Cause {
     const fn in_each_language(self) -> (u16, &'static str, Alert, &'static str) {
         use Cause::*;
         match self {
-            BadRequest => (400, "http_request_error", Alert::DECODE_ERROR, "bad-request"),
-            TooLong => (431, "http_request_error", Alert::DECODE_ERROR, "too-long"),
-            Slow => (408, "http_request_error", Alert::DECODE_ERROR, "slow-client"),
-            NotSupported => (501, "http_request_error", Alert::UNEXPECTED_MESSAGE, "not-supported"),
-            NotAllowed => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "not-allowed"),
-            AddressLiteral => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "address-literal"),
-            ProhibitedAddress => (403, "destination_ip_prohibited", Alert::ACCESS_DENIED, "prohibited-address"),
+            BadRequest => (400, "http_request_error", Alert::DECODE_ERROR, "bad_request"),
+            TooLong => (431, "http_request_error", Alert::DECODE_ERROR, "too_long"),
+            Slow => (408, "http_request_error", Alert::DECODE_ERROR, "slow_client"),
+            NotSupported => (501, "http_request_error", Alert::UNEXPECTED_MESSAGE, "not_supported"),
+            NotAllowed => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "not_allowed"),
+            AddressLiteral => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "address_literal"),
+            ProhibitedAddress => (403, "destination_ip_prohibited", Alert::ACCESS_DENIED, "prohibited_address"),
             Loop => (403, "proxy_loop_detected", Alert::ACCESS_DENIED, "loop"),
             Mismatch => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "mismatch"),
             Misdirected => (421, "http_request_denied", Alert::UNRECOGNIZED_NAME, "misdirected"),
-            NoServerName => (403, "http_request_denied", Alert::MISSING_EXTENSION, "no-server-name"),
-            NoSuchName => (502, "dns_error", Alert::UNRECOGNIZED_NAME, "no-such-name"),
-            DnsFailure => (502, "dns_error", Alert::INTERNAL_ERROR, "dns-failure"),
-            DnsTimeout => (504, "dns_timeout", Alert::INTERNAL_ERROR, "dns-timeout"),
-            NoAddress => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "no-address"),
-            NotReady => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "not-ready"),
-            ConnectionRefused => (502, "connection_refused", Alert::INTERNAL_ERROR, "connection-refused"),
-            ConnectionTimeout => (504, "connection_timeout", Alert::INTERNAL_ERROR, "connection-timeout"),
-            ConnectionFailed => (502, "destination_ip_unroutable", Alert::INTERNAL_ERROR, "connection-failed"),
-            ParentProxy => (502, "destination_unavailable", Alert::INTERNAL_ERROR, "parent-proxy"),
+            NoServerName => (403, "http_request_denied", Alert::MISSING_EXTENSION, "no_server_name"),
+            NoSuchName => (502, "dns_error", Alert::UNRECOGNIZED_NAME, "no_such_name"),
+            DnsFailure => (502, "dns_error", Alert::INTERNAL_ERROR, "dns_failure"),
+            NoAddress => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "no_address"),
+            NotReady => (503, "destination_unavailable", Alert::INTERNAL_ERROR, "not_ready"),
+            ConnectionRefused => (502, "connection_refused", Alert::INTERNAL_ERROR, "connection_refused"),
+            ConnectionTimeout => (504, "connection_timeout", Alert::INTERNAL_ERROR, "connection_timeout"),
+            ConnectionFailed => (502, "destination_ip_unroutable", Alert::INTERNAL_ERROR, "connection_failed"),
+            ParentProxy => (502, "destination_unavailable", Alert::INTERNAL_ERROR, "parent_proxy"),
             Certificate => (502, "tls_certificate_error", Alert::INTERNAL_ERROR, "certificate"),
-            TlsFailure => (502, "tls_protocol_error", Alert::INTERNAL_ERROR, "tls-failure"),
-            BadResponse => (502, "http_protocol_error", Alert::INTERNAL_ERROR, "bad-response"),
-            ResponseTimeout => (504, "http_response_timeout", Alert::INTERNAL_ERROR, "response-timeout"),
+            TlsFailure => (502, "tls_protocol_error", Alert::INTERNAL_ERROR, "tls_failure"),
+            BadResponse => (502, "http_protocol_error", Alert::INTERNAL_ERROR, "bad_response"),
+            ResponseTimeout => (504, "http_response_timeout", Alert::INTERNAL_ERROR, "response_timeout"),
             Overloaded => (503, "connection_limit_reached", Alert::INTERNAL_ERROR, "overloaded"),
         }
     }
@@ -121,6 +119,19 @@ impl Refusal {
         let details: String = printable.take(256).collect();
         format!("sidegate; error={error}; details=\"{details}\"")
     }
+}
+
+/// An answer of our own in HTTP/1.1, after which the connection closes: nothing else in it can be trusted to be what it
+/// seems.
+pub fn answer(refusal: &Refusal) -> Vec<u8> {
+    let (status, body) = (refusal.cause.status(), &refusal.words);
+    let reason = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or_default();
+    let (length, proxy_status) = (body.len() + 1, refusal.proxy_status());
+    format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+         Proxy-Status: {proxy_status}\r\nConnection: close\r\n\r\n{body}\n"
+    )
+    .into_bytes()
 }
 
 impl fmt::Display for Refusal {

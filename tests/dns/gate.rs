@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use sidegate::dns::upstream::Server;
-use sidegate::dns::{Config, Observer, Plane, PlaneError, Upstreams};
+use sidegate::dns::{Config, Observer, Plane, PlaneError, Upstreams, ZoneAnswer};
 use sidegate::policy::{
     Addresses, Endpoint, EndpointIndex, Knowledge, Names, Networks, Origin, PrivateIds, Table, Upstream as Group,
 };
@@ -54,6 +54,8 @@ pub fn config(listen: &[SocketAddr], upstreams: Upstreams) -> Config {
         workers: NonZeroUsize::MIN,
         clients: Networks::private(),
         upstreams,
+        answer: ZoneAnswer::Endpoint,
+        egress_proxy: None,
         extra_roots: Vec::new(),
     }
 }

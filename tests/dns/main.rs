@@ -6,7 +6,8 @@
 //! - `hostile`: forged replies
 //! - `failover`, `memory`: servers that fail, answers kept
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
-//! - `encrypted`: upstreams over TLS, HTTPS and QUIC
+//! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
+//! - `encrypted`, `egress`: upstreams over TLS, HTTPS and QUIC; through an egress proxy
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP
 //! - `lifecycle`: bind, reload, drain
@@ -17,9 +18,12 @@
     reason = "a test may fail by panicking, and clippy.toml's leave for tests does not reach helpers"
 )]
 
+mod addresses;
 mod chains;
+mod egress;
 mod encrypted;
 mod failover;
+mod forwarder;
 mod forwarding;
 mod gate;
 mod hostile;

@@ -2,10 +2,9 @@
 //!
 //! - `socket`: datagrams in batches; the one module with `unsafe`
 //! - `udp`: a thread per worker around `respond`
-//! - `tcp`, `connections`: pipelining, and who may stay connected
+//! - `tcp`: pipelining, and how much one connection may ask
 //! - [`Listener`]: both on one address, bound before anything is served
 
-mod connections;
 mod socket;
 mod tcp;
 mod udp;
@@ -23,9 +22,8 @@ use tokio_util::task::TaskTracker;
 use self::socket::Socket;
 use self::udp::{Context, Worker};
 use super::service::Service;
+use crate::tcp_listener;
 
-/// Connections the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
 /// What the kernel should hold of datagrams that wait; it may give less.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Times another port is tried where the system chose one that UDP has taken.
@@ -59,7 +57,7 @@ impl Bound {
     /// The system's; `AddrInUse` where anybody else has the address.
     pub fn new(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
         for _ in 0..PORT_TRIES {
-            let tcp = bind_tcp(address)?;
+            let tcp = tcp_listener::bind(address)?;
             let actual = tcp.local_addr()?;
             match bind_udp(actual, workers) {
                 Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
@@ -113,19 +111,6 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.cancel();
     }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of an earlier process that still linger must not keep a restart from binding.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 fn bind_udp(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Vec<Socket>> {

@@ -12,14 +12,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::{Connections, Place};
 use crate::dns::frame::FrameReader;
 use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Counters, Pending, Service};
+use crate::tcp_listener::{self, Bounds, Connections, Place};
 
 /// A connection must bring a whole query within this, each time; RFC 7766 section 6.2.3 leaves the figure to us.
 const IDLE: Duration = Duration::from_secs(10);
@@ -30,14 +30,12 @@ const WRITE: Duration = Duration::from_secs(5);
 const LAST_SILENCE: Duration = Duration::from_millis(50);
 /// Times it is read at most after that: a client that goes on asking does not keep the listener.
 const LAST_READS: usize = 1024;
-/// Connections taken from the kernel's queue when the listener ends: no more than it holds.
-const LAST_ACCEPTS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
 const MAX_WAITING: usize = 64;
 /// Replies are gathered up to this size before they are written.
 const WRITE_AT: usize = 16 * 1024;
-/// The longest pause after the system failed to accept, for want of descriptors or memory.
-const MAX_BACK_OFF: Duration = Duration::from_secs(1);
+/// Connections of one listener.
+const BOUNDS: Bounds = Bounds { total: 1024, per_client: 64 };
 
 /// Accepts until `stop`, then lets connections finish what they have asked.
 pub(super) async fn serve(
@@ -46,38 +44,9 @@ pub(super) async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Arc::new(Connections::default()) };
-    let mut back_off = Duration::ZERO;
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                back_off = Duration::ZERO;
-                acceptor.admit(stream, client);
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                Counters::count(&acceptor.service.borrow().counters.accept_errors);
-                back_off = (back_off * 2).clamp(Duration::from_millis(10), MAX_BACK_OFF);
-                tracing::warn!(%error, "cannot accept TCP connections: raise the limit of open files, or use fewer");
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = sleep(back_off) => {}
-                }
-            }
-        }
-    }
-    // Who is in the kernel's queue has been told that it is connected.
-    let Ok(listener) = listener.into_std() else { return };
-    for (stream, client) in (0..LAST_ACCEPTS).map_while(|_| listener.accept().ok()) {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
-            acceptor.admit(stream, client);
-        }
-    }
+    let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
+    let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
+    tcp_listener::accept(listener, &stop, |stream, client| acceptor.admit(stream, client), failed).await;
 }
 
 /// What every connection of a listener shares.
@@ -96,7 +65,7 @@ impl Acceptor {
         }
         // Answers are whole when they are written; there is nothing to wait for.
         let _ = stream.set_nodelay(true);
-        let (place, evicted) = self.connections.admit(client.ip(), Instant::now());
+        let (place, evicted) = self.connections.admit(client.ip(), Instant::now(), CancellationToken::new());
         if evicted {
             Counters::count(&current.counters.evicted);
         }
@@ -106,12 +75,6 @@ impl Acceptor {
             let _ = connection.serve(stream).await;
         });
     }
-}
-
-/// Errors that accept(2) passes on from a connection that has failed already.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 struct Connection {
@@ -221,6 +184,7 @@ fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::dns::question::Question;
@@ -232,11 +196,11 @@ mod tests {
     /// A connection being served, its far end, and what ends its listener.
     fn connection(buffer: usize) -> (DuplexStream, CancellationToken) {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
-        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[]).unwrap();
+        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        let service = Service { resolver, clients: Networks::private(), counters: Arc::default() };
+        let service = Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (place, _) = Arc::new(Connections::default()).admit(client.ip(), Instant::now());
+        let (place, _) = Connections::new(BOUNDS).admit(client.ip(), Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
         let connection = Connection {
             service: watch::Sender::new(Arc::new(service)).subscribe(),

@@ -65,9 +65,13 @@ fn with_opt(mut packet: Vec<u8>, size: u16, version: u8, dnssec_ok: bool) -> Vec
     packet
 }
 
+fn sources<'a>(table: &'a Table, cache: &'a Cache) -> Sources<'a> {
+    Sources { table, cache, forwarder: None }
+}
+
 fn outcome(table: &Table, packet: &[u8], limit: ReplyLimit) -> (Outcome, Vec<u8>) {
     let mut out = b"left over".to_vec();
-    let outcome = respond(packet, table, &Cache::new(1 << 16), true, Instant::now(), limit, &mut out);
+    let outcome = respond(packet, sources(table, &Cache::new(1 << 16)), true, Instant::now(), limit, &mut out);
     (outcome, out)
 }
 
@@ -195,7 +199,7 @@ fn the_ttl_is_what_remains_of_the_endpoints_own_between_5_and_60_seconds() {
         table.set_addresses(EndpointIndex(0), Addresses { v4, fresh_until, ..Addresses::default() });
         let mut out = Vec::new();
         let packet = ask(&format!("priv1.{US}"), rtype::A);
-        respond(&packet, &table, &Cache::new(0), true, now, ReplyLimit::Udp, &mut out);
+        respond(&packet, sources(&table, &Cache::new(0)), true, now, ReplyLimit::Udp, &mut out);
         assert_eq!(Proto::from_vec(&out).unwrap().answers[0].ttl, ttl, "{left:?} left");
     }
     let mut late = Vec::new();
@@ -203,7 +207,7 @@ fn the_ttl_is_what_remains_of_the_endpoints_own_between_5_and_60_seconds() {
     let addresses = Addresses { v4: vec![[10, 0, 0, 1].into()], fresh_until: Some(now), ..Addresses::default() };
     table.set_addresses(EndpointIndex(0), addresses);
     let later = now + Duration::from_secs(600);
-    respond(&ask(US, rtype::A), &table, &Cache::new(0), true, later, ReplyLimit::Udp, &mut late);
+    respond(&ask(US, rtype::A), sources(&table, &Cache::new(0)), true, later, ReplyLimit::Udp, &mut late);
     assert_eq!(Proto::from_vec(&late).unwrap().answers[0].ttl, 5, "long run out");
 }
 
@@ -226,4 +230,5 @@ fn the_order_of_addresses_turns_with_the_queries_and_near_ones_stay_in_front() {
     assert_eq!(orders.len(), 6, "two near ones times three others");
 }
 
+mod forwarder;
 mod wire;

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::{Instant, timeout};
 
 use super::bootstrap::BootstrapAnswer;
@@ -17,7 +14,9 @@ use super::server::{Server, Transport};
 use crate::dns::config;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
+use crate::egress_proxy::EgressProxy;
 use crate::policy::Upstream;
+use crate::roots::{self, RootsError};
 
 /// Within this a server's own name must resolve.
 const BOOTSTRAP: Duration = Duration::from_secs(2);
@@ -36,27 +35,31 @@ pub struct Upstreams {
 /// Why the groups cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamsError {
-    #[error("cannot read the roots in {}: {reason}: name a PEM file with certificates in forward.extra_roots", path.display())]
-    Roots { path: PathBuf, reason: String },
-    #[error("TLS to upstream servers cannot be set up: {0}")]
-    Tls(String),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     #[error("{0} needs an IP address")]
     Server(Server),
 }
 
 impl Upstreams {
-    /// Builds the groups; connects to nothing yet. The platform's roots are only read if some server needs them.
+    /// Builds the groups, in which `https://` servers are reached through `egress` if there is one; connects to nothing
+    /// yet. The platform's roots are only read if some server needs them.
     ///
     /// # Errors
-    /// Unreadable `extra_roots`, or a platform without a usable trust store.
-    pub fn new(servers: &config::Upstreams, extra_roots: &[PathBuf]) -> Result<Self, UpstreamsError> {
+    /// Unreadable `extra_roots`, or a server without the address it needs.
+    pub fn new(
+        servers: &config::Upstreams,
+        extra_roots: &[PathBuf],
+        egress: Option<&EgressProxy>,
+    ) -> Result<Self, UpstreamsError> {
         let all = || servers.public.iter().chain(&servers.vpc).chain(servers.zones.iter().flatten());
         let encrypted = all().any(|server| !matches!(server.transport, Transport::Udp | Transport::Tcp));
-        let tls = Arc::new(if encrypted { client_config(extra_roots)? } else { no_roots()? });
+        let tls = Arc::new(if encrypted { roots::client_config(extra_roots)? } else { roots::trusting_nobody()? });
         let own = OwnSockets::default();
         let group = |servers: &[Server]| {
             let peer = |server: &Server| {
-                Peer::new(server.clone(), &tls, own.clone()).ok_or_else(|| UpstreamsError::Server(server.clone()))
+                Peer::new(server.clone(), &tls, egress, own.clone())
+                    .ok_or_else(|| UpstreamsError::Server(server.clone()))
             };
             servers.iter().map(peer).collect::<Result<_, _>>().map(Group::new)
         };
@@ -112,51 +115,10 @@ impl Upstreams {
     }
 }
 
-/// Looks a server's own name up through the VPC group, which must not have names of its own to look up.
+/// Looks the name of a server, or of the egress proxy, up through the VPC group, which must not have names of its own to look up.
 fn bootstrap(vpc: Arc<Group>, question: Question) -> BootstrapAnswer {
     Box::pin(async move {
         let nobody = |_| -> BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };
         vpc.ask(&question, &nobody, Instant::now() + BOOTSTRAP).await
     })
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-/// The platform's roots and the extra ones.
-fn client_config(extra_roots: &[PathBuf]) -> Result<rustls::ClientConfig, UpstreamsError> {
-    let tls = |error: rustls::Error| UpstreamsError::Tls(error.to_string());
-    let builder =
-        rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(tls)?;
-    if extra_roots.is_empty() {
-        return match builder.with_platform_verifier() {
-            Ok(builder) => Ok(builder.with_no_client_auth()),
-            Err(error) => {
-                // Plain servers may be enough; the encrypted ones will refuse to be trusted, one by one.
-                tracing::warn!("no roots to trust encrypted upstreams by ({error}): install ca-certificates");
-                no_roots()
-            }
-        };
-    }
-    let mut roots: Vec<CertificateDer<'static>> = Vec::new();
-    for path in extra_roots {
-        let unreadable = |reason: String| UpstreamsError::Roots { path: path.clone(), reason };
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|error| unreadable(error.to_string()))?;
-        if certificates.is_empty() {
-            return Err(unreadable("no certificate in it".to_owned()));
-        }
-        roots.extend(certificates);
-    }
-    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider()).map_err(tls)?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
-/// Trusts nobody: for planes without an encrypted upstream, and where there is no trust store.
-fn no_roots() -> Result<rustls::ClientConfig, UpstreamsError> {
-    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| UpstreamsError::Tls(error.to_string()))?;
-    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }

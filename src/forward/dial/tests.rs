@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::forward::Destination;
 use crate::policy::{Addresses, Networks, Rule};
 
 type Answers = HashMap<(&'static str, Family), Result<Vec<IpAddr>, ResolveError>>;
@@ -18,7 +19,7 @@ fn dialer(answers: Answers, public_port: u16) -> Dialer {
         Box::pin(async move { answer })
     });
     let public_networks = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
-    Dialer::new(resolve, AddressRules { public_networks, own_listeners: Vec::new() }, public_port)
+    Dialer::new(resolve, AddressRules { public_networks, own_listeners: Vec::new() }, public_port, None)
 }
 
 fn to(way: Way) -> Permit {
@@ -85,7 +86,6 @@ async fn what_cannot_be_reached_says_why() {
         dialer(answers, closed.port()).dial(public()).await.unwrap_err().cause
     };
     assert_eq!(cause(Err(ResolveError::NoSuchName)).await, Cause::NoSuchName);
-    assert_eq!(cause(Err(ResolveError::Timeout)).await, Cause::DnsTimeout);
     assert_eq!(cause(Err(ResolveError::Failed("SERVFAIL".to_owned()))).await, Cause::DnsFailure);
     assert_eq!(cause(Ok(Vec::new())).await, Cause::NoAddress);
     assert_eq!(cause(Ok(vec![loopback(1).into()])).await, Cause::ConnectionRefused);
@@ -117,4 +117,49 @@ async fn a_family_that_is_slow_to_resolve_is_not_waited_for() {
     });
     let dialer = Dialer { resolve, ..dialer(Answers::new(), port) };
     assert!(dialer.dial(to(Way::Upstream(Upstream::Public))).await.is_ok());
+}
+
+/// An egress proxy that answers one CONNECT with `answer`, and tells what it was asked.
+async fn egress_proxy(answer: &'static str) -> (EgressProxy, tokio::task::JoinHandle<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (proxy, asked)
+}
+
+#[tokio::test]
+async fn the_public_route_hands_the_name_unresolved_to_the_egress_proxy() {
+    let (proxy, asked) = egress_proxy("HTTP/1.1 200 OK\r\n\r\n").await;
+    let nobody: Resolve = Arc::new(|_, _, _| panic!("nothing is to be resolved"));
+    let dialer = Dialer { resolve: nobody, parent_proxy: Some(proxy), ..dialer(Answers::new(), 443) };
+    dialer.dial(to(Way::Upstream(Upstream::Public))).await.unwrap();
+    assert!(asked.await.unwrap().starts_with("CONNECT api.example.com:443 HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn what_the_egress_proxy_refuses_is_told_in_its_words() {
+    let (proxy, _) = egress_proxy("HTTP/1.1 403 Not On My List\r\n\r\n").await;
+    let dialer = Dialer { parent_proxy: Some(proxy), ..dialer(Answers::new(), 443) };
+    let refusal = dialer.dial(to(Way::Upstream(Upstream::Public))).await.unwrap_err();
+    assert_eq!(refusal.cause, Cause::ParentProxy);
+    assert!(refusal.words.contains("403 Not On My List"), "{refusal}");
+}
+
+/// A VPC without a way out learns private ids all the same.
+#[tokio::test]
+async fn a_name_that_may_be_private_is_looked_up_even_with_an_egress_proxy() {
+    let answers = Answers::from([(("api.example.com", Family::V4), Err(ResolveError::NoSuchName))]);
+    let proxy = "http://127.0.0.1:9".parse().unwrap();
+    let dialer = Dialer { parent_proxy: Some(proxy), ..dialer(answers, 443) };
+    let permit = Permit { learnable: true, ..to(Way::Upstream(Upstream::Public)) };
+    assert_eq!(dialer.dial(permit).await.unwrap_err().cause, Cause::NoSuchName);
 }

@@ -179,7 +179,7 @@ pub(super) struct Watched<B> {
 pub(super) struct Tally {
     /// What passed of it, in bytes.
     pub bytes: AtomicU64,
-    /// Why there was no more, as who sent it is told.
+    /// Why there was no more; as its sender is told, if it is a request's.
     pub failure: OnceLock<Refusal>,
 }
 

@@ -1,6 +1,5 @@
 //! A connection for one request: one that waits, a place on one that serves several, or a new one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http2;
@@ -13,9 +12,10 @@ use super::message::Body;
 use super::pool::{Connection, Http2, Key, Pool, Slot};
 use super::source::halves;
 use super::tls::{Connector, Protocols, is_http2};
-use crate::forward::dial::{Dialer, Dialled};
-use crate::forward::permit::{Permit, Way};
+use crate::forward::dial::Dialled;
+use crate::forward::permit::{Entrance, Permit, Way};
 use crate::forward::refusal::{Cause, Refusal};
+use crate::forward::service::Service;
 
 /// Bytes of an answer that a server may send ahead of its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -39,17 +39,25 @@ pub(super) enum Route {
 /// Opens connections and finds those that are open.
 #[derive(Debug)]
 pub(super) struct Connections {
-    pub pool: Pool,
-    pub connector: Connector,
-    pub dialer: Arc<Dialer>,
+    pool: Pool,
+    connector: Connector,
 }
 
 impl Connections {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { pool: Pool::new(), connector }
+    }
+
     /// The permit may be another one afterwards: dialling can teach which way a name goes.
     ///
     /// # Errors
     /// What keeps us from a connection to the server whose name it is.
-    pub(super) async fn to(&self, permit: Permit, protocols: Protocols) -> Result<(Route, Permit), Refusal> {
+    pub(super) async fn to(
+        &self,
+        service: &Service,
+        permit: Permit,
+        protocols: Protocols,
+    ) -> Result<(Route, Permit), Refusal> {
         let key = Key::new(&permit, spoken_on(&permit, protocols));
         if let Some(connection) = self.pool.http2(&key) {
             return Ok((Route::Http2(connection), permit));
@@ -59,7 +67,7 @@ impl Connections {
             Err(slot) => slot,
         };
         if key.protocols == Protocols::Http1 {
-            return self.open(permit, protocols, slot).await;
+            return self.open(service, permit, protocols, slot).await;
         }
         // Until it is known that the server speaks HTTP/1.1 only, one connection is opened at a time: it may do for all.
         let waiting_since = Instant::now();
@@ -75,16 +83,22 @@ impl Connections {
         }
         if opening.http1 {
             drop(opening);
-            return self.open(permit, protocols, slot).await;
+            return self.open(service, permit, protocols, slot).await;
         }
-        let opened = self.open(permit, protocols, slot).await;
+        let opened = self.open(service, permit, protocols, slot).await;
         opening.http1 = matches!(opened, Ok((Route::Http1(_), _)));
         opening.failure = opened.as_ref().err().map(|refusal| (Instant::now(), refusal.clone()));
         opened
     }
 
-    async fn open(&self, permit: Permit, protocols: Protocols, slot: Slot) -> Result<(Route, Permit), Refusal> {
-        let Dialled { stream, address, permit } = self.dialer.dial(permit).await?;
+    async fn open(
+        &self,
+        service: &Service,
+        permit: Permit,
+        protocols: Protocols,
+        slot: Slot,
+    ) -> Result<(Route, Permit), Refusal> {
+        let Dialled { stream, address, permit } = service.dial(Entrance::Http, permit).await?;
         let key = Key::new(&permit, spoken_on(&permit, protocols));
         let stream = self.connector.connect(&permit.destination.host, key.protocols, stream).await?;
         if !is_http2(stream.get_ref().1) {

@@ -2,13 +2,11 @@
 //!
 //! `inbound` and `inbound_h2` call it. Whatever goes wrong before the answer's head becomes an answer here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::Gateway;
 use super::body::Watched;
 use super::connect::Route;
 use super::message::{Body, Interim, Request, Response};
@@ -18,16 +16,15 @@ use super::record::{Record, Recorded};
 use super::tls::Protocols;
 use crate::forward::destination::{Destination, DestinationError};
 use crate::forward::head::Field;
-use crate::forward::permit::{Entrance, Permit, permit, permit_api_id};
+use crate::forward::permit::{Entrance, Permit, permit_api_id};
 use crate::forward::refusal::{Cause, Refusal};
+use crate::forward::service::{Connection, Service};
 use crate::policy::HostName;
 
-/// What is known about the connection that a request came by.
-#[derive(Debug, Clone, Copy)]
+/// A client, and what is known about its connection.
+#[derive(Debug)]
 pub(super) struct Client {
-    pub address: SocketAddr,
-    /// The port of the listener.
-    pub port: u16,
+    pub connection: Connection,
     /// The name in its client hello.
     pub server_name: Option<HostName>,
 }
@@ -39,17 +36,12 @@ pub(super) enum Outcome {
 }
 
 /// Forwards one request; the record is reported when the answer's body is over.
-pub(super) async fn forward(
-    gateway: &Gateway,
-    client: &Client,
-    request: Request,
-    interim: &mpsc::Sender<Interim>,
-) -> Outcome {
-    let mut record = gateway.record(client.address);
-    match send(gateway, client, request, interim, &mut record).await {
+pub(super) async fn forward(client: &Client, request: Request, interim: &mpsc::Sender<Interim>) -> Outcome {
+    let mut record = Record::new(client);
+    match send(client, request, interim, &mut record).await {
         Ok(Answer::Response(response)) => Outcome::Response(recorded(response, record)),
         Ok(Answer::Switched(switched)) => {
-            record.status = Some(switched.response.status);
+            record.access.status = Some(switched.response.status);
             Outcome::Switched(switched, record)
         }
         Err(refusal) => {
@@ -62,31 +54,35 @@ pub(super) async fn forward(
 
 /// Answers a request that is not forwarded.
 pub(super) fn refused(refusal: &Refusal, mut record: Record) -> Response {
-    record.cause = Some(refusal.cause);
+    record.refused(refusal);
     recorded(Response::of_refusal(refusal), record)
 }
 
 fn recorded(response: Response, mut record: Record) -> Response {
-    record.status = Some(response.status);
+    record.access.status = Some(response.status);
     let body = Watched::new(response.body, RESPONSE, Arc::clone(&record.down));
-    Response { body: Body::new(Recorded { body, record, ended: false }), ..response }
+    Response { body: Body::new(Recorded::new(body, record)), ..response }
 }
 
 async fn send(
-    gateway: &Gateway,
     client: &Client,
     mut request: Request,
     interim: &mpsc::Sender<Interim>,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
-    let destination = destination(&request.fields, client.port)?;
-    record.host = Some(destination.host);
-    agrees_with_server_name(gateway, client, &destination)?;
-    let mut permit = permit(&gateway.table.borrow(), &gateway.rules, Entrance::Http, destination)?;
-    record.permitted(&permit);
-    check_api_id(gateway, &request.fields, &permit)?;
-    let authority = drop_listener_port(&mut request.fields, client.port);
-    // A body of another request's time is no failure of this one.
+    let service = client.connection.service();
+    let Some(gateway) = &service.http else {
+        return Err(Refusal::new(Cause::NotSupported, "forward.http is not configured any more"));
+    };
+    let port = client.connection.listener.port();
+    let destination = destination(&request.fields, port)?;
+    record.access.asked_for(destination);
+    agrees_with_server_name(&service, client, &destination)?;
+    let mut permit = service.permit(Entrance::Http, destination)?;
+    record.access.permitted(&permit);
+    check_api_id(&service, &request.fields, &permit)?;
+    let authority = drop_listener_port(&mut request.fields, port);
+    // A client that waits to be asked for its body does not stall.
     let patience = if request.fields.iter().any(expects) { RESPONSE } else { super::STALL };
     if !hyper::body::Body::is_end_stream(&request.body) {
         let body = std::mem::take(&mut request.body);
@@ -96,19 +92,19 @@ async fn send(
     let protocols = if head.is_some() { Protocols::Any } else { Protocols::Http1 };
     let (expects_continue, mut again) = (request.fields.iter().any(expects), true);
     loop {
-        let (route, used) = gateway.connections.to(permit, protocols).await?;
-        record.permitted(&used);
+        let (route, used) = gateway.connections.to(&service, permit, protocols).await?;
+        record.access.permitted(&used);
         // The way may be one that was learned just now.
-        check_api_id(gateway, &request.fields, &used)?;
+        check_api_id(&service, &request.fields, &used)?;
         let (connection, head) = match (route, &head) {
             (Route::Http1(connection), _) => {
-                record.address = Some(connection.ticket.address);
+                record.access.went_to(connection.ticket.address);
                 return outbound::exchange(connection, request, interim).await;
             }
             (Route::Http2(connection), Some(head)) => (connection, head.clone()),
             (Route::Http2(_), None) => return Err(Refusal::new(Cause::BadResponse, "HTTP/2 was not offered")),
         };
-        record.address = Some(connection.address);
+        record.access.went_to(connection.address);
         let body = std::mem::take(&mut request.body);
         match outbound_h2::exchange(connection, head, body, expects_continue, interim).await {
             Ok(response) => return Ok(Answer::Response(response)),
@@ -136,23 +132,21 @@ fn destination(fields: &[Field], listener_port: u16) -> Result<Destination, Refu
 }
 
 /// A client that asked for one of our names in TLS must not ask for another in HTTP.
-fn agrees_with_server_name(gateway: &Gateway, client: &Client, destination: &Destination) -> Result<(), Refusal> {
+fn agrees_with_server_name(service: &Service, client: &Client, destination: &Destination) -> Result<(), Refusal> {
     let Some(server_name) = client.server_name.filter(|name| *name != destination.host) else { return Ok(()) };
     let named = Destination::of_server_name(server_name).ok();
-    let served =
-        named.is_some_and(|named| permit(&gateway.table.borrow(), &gateway.rules, Entrance::Http, named).is_ok());
-    if served {
+    if named.is_some_and(|named| service.permit(Entrance::Http, named).is_ok()) {
         let words = format!("the TLS connection is for {server_name}, the request for {}", destination.host);
         return Err(Refusal::new(Cause::Misdirected, words));
     }
     Ok(())
 }
 
-fn check_api_id(gateway: &Gateway, fields: &[Field], permit: &Permit) -> Result<(), Refusal> {
+fn check_api_id(service: &Service, fields: &[Field], permit: &Permit) -> Result<(), Refusal> {
     let mut ids = fields.iter().filter(|field| field.is("x-apigw-api-id"));
     match (ids.next(), ids.next()) {
         (None, _) => Ok(()),
-        (Some(id), None) => permit_api_id(&gateway.table.borrow(), permit, &id.value),
+        (Some(id), None) => permit_api_id(&service.table.borrow(), permit, &id.value),
         (Some(_), Some(_)) => Err(Refusal::new(Cause::BadRequest, "the request has x-apigw-api-id twice")),
     }
 }

@@ -17,9 +17,10 @@ use super::fields::ConnectionFields;
 use super::forward::{Client, Outcome, forward, refused};
 use super::framing::{Framing, has_no_body};
 use super::message::{Body, Interim, Request, Response};
+use super::record::Record;
 use super::source::{Source, Writer};
 use super::write::{Delimiter, WriteError, put_field, put_fields, status_line, write, write_message};
-use super::{Gateway, request, upgrade};
+use super::{request, upgrade};
 use crate::forward::head::{Head, Version};
 use crate::forward::refusal::{Cause, Refusal};
 
@@ -42,29 +43,22 @@ struct Asked {
 }
 
 /// Serves a connection until its end.
-pub(super) async fn serve(
-    gateway: &Gateway,
-    connection: (Source, Writer),
-    client: &Client,
-    stop: &CancellationToken,
-    has_asked: &(dyn Fn() + Send + Sync),
-) {
+pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
     let (mut next, mut patience) = (Some(connection), HEAD);
     while let Some((mut source, writer)) = next.take() {
-        let asked = match next_head(&mut source, patience, stop).await {
+        let asked = match next_head(&mut source, patience, &client.connection.drain.begun).await {
             Ok(None) => return,
             Ok(Some(head)) => {
-                has_asked();
+                client.connection.place.has_asked(std::time::Instant::now());
                 read(head, &source)
             }
             Err(refusal) => Err(refusal),
         };
         next = match asked {
-            Ok(asked) => answer(gateway, client, stop, source, writer, asked).await,
+            Ok(asked) => answer(client, source, writer, asked).await,
             Err(refusal) => {
                 let reply = Reply { method: Bytes::new(), version: Version::Http11, keep: false };
-                let refused = refused(&refusal, gateway.record(client.address));
-                reply.send(refused, Reading::Over(Some(source)), writer).await
+                reply.send(refused(&refusal, Record::new(client)), Reading::Over(Some(source)), writer).await
             }
         };
         patience = IDLE;
@@ -111,9 +105,7 @@ fn too_early() -> Refusal {
 
 /// Answers one request; gives the connection back if there may be another.
 async fn answer(
-    gateway: &Gateway,
     client: &Client,
-    stop: &CancellationToken,
     source: Source,
     mut writer: Writer,
     Asked { mut request, framing, version, last }: Asked,
@@ -128,7 +120,7 @@ async fn answer(
     };
     let (interim, mut announced) = mpsc::channel(16);
     let outcome = {
-        let mut forwarding = pin!(forward(gateway, client, request, &interim));
+        let mut forwarding = pin!(forward(client, request, &interim));
         loop {
             tokio::select! {
                 biased;
@@ -136,7 +128,7 @@ async fn answer(
                 outcome = &mut forwarding => break outcome,
                 unasked = reading.unasked(changes) => match unasked {
                     Unasked::Reset => return None,
-                    Unasked::Early => break Outcome::Response(refused(&too_early(), gateway.record(client.address))),
+                    Unasked::Early => break Outcome::Response(refused(&too_early(), Record::new(client))),
                 },
             }
         }
@@ -148,13 +140,14 @@ async fn answer(
         Outcome::Response(response) => response,
         Outcome::Switched(switched, record) => match reading {
             Reading::Here(source) if source.buffer.is_empty() => {
-                upgrade::relay(source, writer, switched, record, stop).await;
+                upgrade::relay(source, writer, switched, record, client).await;
                 return None;
             }
             _ => refused(&too_early(), record),
         },
     };
-    let keep = version == Version::Http11 && !last && !changes && reading.is_here() && !stop.is_cancelled();
+    let ending = client.connection.drain.begun.is_cancelled();
+    let keep = version == Version::Http11 && !last && !changes && reading.is_here() && !ending;
     Reply { method, version, keep }.send(response, reading, writer).await
 }
 

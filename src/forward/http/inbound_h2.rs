@@ -16,15 +16,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
-use super::Gateway;
 use super::fields::is_of_the_connection;
 use super::forward::{Client, Outcome, forward, refused};
 use super::framing::has_no_body;
 use super::message::{Body, BodyError, Request, Response};
 use super::outbound::RESPONSE;
 use super::outbound_h2::{expects, fields_of};
+use super::record::Record;
 use crate::forward::head::Field;
 use crate::forward::refusal::{Cause, Refusal};
 
@@ -54,19 +53,13 @@ const IDLE: Duration = Duration::from_secs(75);
 const TICK: Duration = Duration::from_secs(5);
 
 /// Serves a connection until its end.
-pub(super) async fn serve(
-    gateway: &Arc<Gateway>,
-    stream: TlsStream<TcpStream>,
-    client: Client,
-    stop: &CancellationToken,
-    has_asked: Arc<dyn Fn() + Send + Sync>,
-) {
+pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
     let activity = Arc::new(Activity(Mutex::new((Instant::now(), false))));
     let service = service_fn(|request| {
-        has_asked();
-        let (gateway, activity) = (Arc::clone(gateway), Arc::clone(&activity));
+        client.connection.place.has_asked(std::time::Instant::now());
+        let (client, activity) = (Arc::clone(&client), Arc::clone(&activity));
         activity.moved();
-        async move { Ok::<_, Infallible>(answer(&gateway, &client, request, activity).await) }
+        async move { Ok::<_, Infallible>(answer(&client, request, activity).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -87,11 +80,11 @@ pub(super) async fn serve(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(client = %client.address, %error, "a client's HTTP/2 ended");
+                    tracing::debug!(client = %client.connection.client, %error, "a client's HTTP/2 ended");
                 }
                 return;
             }
-            () = stop.cancelled(), if !ending => {
+            () = client.connection.drain.begun.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -137,7 +130,6 @@ impl Activity {
 }
 
 async fn answer(
-    gateway: &Gateway,
     client: &Client,
     request: hyper::Request<Incoming>,
     activity: Arc<Activity>,
@@ -146,11 +138,11 @@ async fn answer(
     // Nobody listens: answers before the last one have no way through hyper.
     let interim = mpsc::channel(1).0;
     let response = match neutral(request, &activity) {
-        Ok(request) => match forward(gateway, client, request, &interim).await {
+        Ok(request) => match forward(client, request, &interim).await {
             Outcome::Response(response) => response,
             Outcome::Switched(_, record) => refused(&no_upgrade(), record),
         },
-        Err(refusal) => refused(&refusal, gateway.record(client.address)),
+        Err(refusal) => refused(&refusal, Record::new(client)),
     };
     let mut answer = hyper::Response::new(());
     *answer.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);

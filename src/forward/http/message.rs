@@ -143,9 +143,9 @@ impl From<hyper::Error> for BodyError {
 }
 
 impl From<&BodyError> for Refusal {
-    /// What the sender of a request with such a body is told.
+    /// What who sent such a body is told.
     fn from(error: &BodyError) -> Self {
         let cause = if matches!(error, BodyError::Stalled) { Cause::Slow } else { Cause::BadRequest };
-        Refusal::new(cause, format!("the request's body could not be read: {error}"))
+        Refusal::new(cause, format!("the body could not be read: {error}"))
     }
 }

@@ -27,101 +27,83 @@ mod tls;
 mod upgrade;
 mod write;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use self::connect::Connections;
 use self::forward::Client;
-use self::pool::Pool;
-use self::tls::Connector;
-use super::dial::Dialer;
-use super::permit::Destinations;
-use crate::policy::{HostName, Table};
+use self::tls::{Acceptor, Connector};
+use super::config::Config;
+use super::service::Connection;
+use crate::policy::HostName;
+use crate::roots::{self, RootsError};
 
-pub use self::record::{Record, Report};
-pub use self::tls::{Acceptor, CertificateError};
+pub use self::tls::CertificateError;
 
 /// A body of which no byte comes for so long is given up.
 const STALL: Duration = Duration::from_secs(60);
 
-/// What the entrance is made of.
-pub struct Settings {
-    pub table: watch::Receiver<Arc<Table>>,
-    pub rules: Destinations,
-    pub dialer: Arc<Dialer>,
-    /// Whose certificates are believed.
-    pub trust: ClientConfig,
-    /// For TLS towards clients; plain HTTP without.
-    pub acceptor: Option<Acceptor>,
-    /// Is told of each request when it is over.
-    pub report: Report,
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("rules", &self.rules).finish_non_exhaustive()
-    }
-}
-
-/// The entrance under one configuration, with its connections to servers.
+/// What one configuration of the entrance has beside the plane's [`Service`](super::service::Service): connections to
+/// servers that wait for requests, and its certificates.
+#[derive(Debug)]
 pub struct Gateway {
-    table: watch::Receiver<Arc<Table>>,
-    rules: Destinations,
     connections: Connections,
+    /// For TLS towards clients; plain HTTP without.
     acceptor: Option<Acceptor>,
-    report: Report,
-}
-
-impl std::fmt::Debug for Gateway {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gateway").field("rules", &self.rules).finish_non_exhaustive()
-    }
 }
 
 impl Gateway {
-    /// Must be called within a runtime.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { table, rules, dialer, trust, acceptor, report } = settings;
-        let connections = Connections { pool: Pool::new(), connector: Connector::new(trust), dialer };
-        Self { table, rules, connections, acceptor, report }
+    /// Reads the certificates; must be called within a runtime.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, GatewayError> {
+        let acceptor = config.http_tls.as_ref().map(|(chain, key)| Acceptor::of_files(chain, key)).transpose()?;
+        let connector = Connector::new(roots::client_config(&config.extra_roots)?);
+        Ok(Self { connections: Connections::new(connector), acceptor })
     }
+}
 
-    /// Serves one client until it has no more requests, breaks a rule, or `stop` and what is under way has ended.
-    /// `has_asked` is called for each request whose head has come.
-    pub async fn serve(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        address: SocketAddr,
-        listener: SocketAddr,
-        stop: &CancellationToken,
-        has_asked: Arc<dyn Fn() + Send + Sync>,
-    ) {
-        // What is relayed was cut into packets by whoever sent it.
-        let _ = stream.set_nodelay(true);
-        let mut client = Client { address, port: listener.port(), server_name: None };
-        let Some(acceptor) = &self.acceptor else {
-            return inbound::serve(self, source::plain_halves(stream), &client, stop, &*has_asked).await;
-        };
-        let stream = match acceptor.accept(stream).await {
-            Ok(stream) => stream,
-            Err(error) => return tracing::debug!(client = %address, %error, "no TLS"),
-        };
-        let connection = stream.get_ref().1;
-        client.server_name = connection.server_name().and_then(|name| name.parse::<HostName>().ok());
-        if tls::is_http2(connection) {
-            inbound_h2::serve(self, stream, client, stop, has_asked).await;
-        } else {
-            inbound::serve(self, source::halves(stream), &client, stop, &*has_asked).await;
-        }
+/// Why the entrance cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+}
+
+/// Serves one client until it has no more requests, breaks a rule, or has to go. Once the plane ends, what is under way
+/// is finished, and nothing new is begun.
+pub(super) async fn serve(stream: TcpStream, connection: Connection) {
+    let close = connection.place.close.clone();
+    tokio::select! {
+        () = begin(stream, connection) => {}
+        () = close.cancelled() => {}
     }
+}
 
-    fn record(&self, client: SocketAddr) -> Record {
-        Record::new(client, Arc::clone(&self.report))
+async fn begin(stream: TcpStream, connection: Connection) {
+    let service = connection.service();
+    let Some(gateway) = &service.http else { return };
+    let client = Client { connection, server_name: None };
+    let Some(acceptor) = &gateway.acceptor else {
+        return inbound::serve(source::plain_halves(stream), &client).await;
+    };
+    let stream = match acceptor.accept(stream).await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(client = %client.connection.client, %error, "no TLS"),
+    };
+    // A reload replaces it; this connection goes by whatever is in force.
+    drop(service);
+    let tls = stream.get_ref().1;
+    let server_name = tls.server_name().and_then(|name| name.parse::<HostName>().ok());
+    let (client, is_http2) = (Client { server_name, ..client }, tls::is_http2(tls));
+    if is_http2 {
+        inbound_h2::serve(stream, Arc::new(client)).await;
+    } else {
+        inbound::serve(source::halves(stream), &client).await;
     }
 }

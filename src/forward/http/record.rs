@@ -1,7 +1,5 @@
-//! What became of one request: all that the access log says about it, in one place.
+//! What becomes of one request, in one place: its record goes to the journal when its answer is over, however it ends.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,95 +7,77 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame};
-use tokio::time::Instant;
 
 use super::body::{Tally, Watched};
+use super::forward::Client;
 use super::message::{Body, BodyError};
-use crate::forward::permit::Permit;
-use crate::forward::refusal::Cause;
-use crate::policy::{HostName, Rule};
+use crate::forward::access::{self, Journal};
+use crate::forward::permit::Entrance;
+use crate::forward::refusal::Refusal;
 
-/// Is told of every request when it is over.
-pub type Report = Arc<dyn Fn(&Record) + Send + Sync>;
-
-/// One request and its answer; reported when dropped.
-pub struct Record {
-    pub client: SocketAddr,
-    /// What the request was for, if that could be read.
-    pub host: Option<HostName>,
-    /// [`crate::forward::Way::label`]
-    pub way: Option<&'static str>,
-    pub rule: Option<Rule>,
-    /// Where the connection leads that was used.
-    pub address: Option<SocketAddr>,
-    /// The status that the client was given.
-    pub status: Option<u16>,
-    /// Why it did not get through.
-    pub cause: Option<Cause>,
-    pub started: Instant,
-    /// Whether the answer was passed on to its end.
-    pub complete: bool,
-    pub(super) up: Arc<Tally>,
-    pub(super) down: Arc<Tally>,
-    report: Report,
+/// One request and its answer; in the journal when dropped.
+pub(super) struct Record {
+    /// What the access log says.
+    pub access: access::Record,
+    /// What of the request's body was passed on; with an upgrade, all that followed it.
+    pub up: Arc<Tally>,
+    /// The same towards the client.
+    pub down: Arc<Tally>,
+    /// How it ended, if that is known better than by its bodies.
+    ending: Option<(&'static str, Option<String>)>,
+    /// The answer was passed on to its end.
+    complete: bool,
+    journal: Arc<Journal>,
 }
 
 impl Record {
-    pub(super) fn new(client: SocketAddr, report: Report) -> Self {
+    pub(super) fn new(client: &Client) -> Self {
         Self {
-            client,
-            host: None,
-            way: None,
-            rule: None,
-            address: None,
-            status: None,
-            cause: None,
-            started: Instant::now(),
-            complete: false,
+            access: access::Record::new(Entrance::Http, client.connection.client),
             up: Arc::default(),
             down: Arc::default(),
-            report,
+            ending: None,
+            complete: false,
+            journal: Arc::clone(&client.connection.service().journal),
         }
     }
 
-    pub(super) fn permitted(&mut self, permit: &Permit) {
-        (self.way, self.rule) = (Some(permit.way.label()), Some(permit.rule));
+    /// It got no answer of the server's.
+    pub(super) fn refused(&mut self, refusal: &Refusal) {
+        self.ending = Some((refusal.cause.label(), Some(refusal.words.clone())));
     }
 
-    /// Bytes of the request's body that were passed on; with an upgrade, all that followed it.
-    pub fn bytes_up(&self) -> u64 {
-        self.up.bytes.load(Ordering::Relaxed)
-    }
-
-    /// As [`Record::bytes_up`], towards the client.
-    pub fn bytes_down(&self) -> u64 {
-        self.down.bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl fmt::Debug for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record")
-            .field("client", &self.client)
-            .field("host", &self.host)
-            .field("status", &self.status)
-            .field("cause", &self.cause)
-            .finish_non_exhaustive()
+    /// It ended for this reason, one of a bounded set.
+    pub(super) fn ended(&mut self, reason: &'static str) {
+        self.ending = Some((reason, None));
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        (self.report)(self);
+        self.access.up = self.up.bytes.load(Ordering::Relaxed);
+        self.access.down = self.down.bytes.load(Ordering::Relaxed);
+        let by_its_bodies = match self.down.failure.get() {
+            _ if self.complete => ("finished", None),
+            Some(failure) => ("upstream_reset", Some(failure.words.clone())),
+            None => ("client_reset", None),
+        };
+        let (reason, words) = self.ending.take().unwrap_or(by_its_bodies);
+        self.journal.finish(&self.access, reason, words.as_deref());
     }
 }
 
 /// The body of an answer, and the record that ends with it.
-#[derive(Debug)]
 pub(super) struct Recorded {
-    pub body: Watched<Body>,
-    pub record: Record,
-    pub ended: bool,
+    body: Watched<Body>,
+    record: Record,
+    ended: bool,
+}
+
+impl Recorded {
+    pub(super) fn new(body: Watched<Body>, record: Record) -> Self {
+        Self { body, record, ended: false }
+    }
 }
 
 impl HttpBody for Recorded {

@@ -84,7 +84,7 @@ fn failure(host: &HostName, error: &io::Error) -> Refusal {
 
 /// Settings for connections of clients.
 #[derive(Debug, Clone)]
-pub struct Acceptor(Arc<ServerConfig>);
+pub(super) struct Acceptor(Arc<ServerConfig>);
 
 /// Why our certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// A file that cannot be read, or a key of another certificate.
-    pub fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+    pub(super) fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let unreadable = |path: &Path, reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
         let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)

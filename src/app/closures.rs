@@ -1,0 +1,81 @@
+//! What one part is handed of another, so that neither knows the other: plain functions.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{self, Liveness};
+use crate::discovery::{Discovery, Family, Found, LookUp};
+use crate::dns::{self, Existence, LookUpError, Observer, Question, Service, rtype};
+use crate::forward::{self, Resolve, ResolveError};
+use crate::policy::Upstream;
+
+/// Tells a discovery what public DNS says.
+pub(super) fn observer(discovery: &Arc<Discovery>) -> Observer {
+    let discovery = Arc::clone(discovery);
+    Arc::new(move |name, existence| match existence {
+        Existence::NoSuchName => discovery.learn(name),
+        Existence::Exists => discovery.unlearn(name),
+    })
+}
+
+/// Keeps a discovery up to date until the result is dropped.
+pub(super) fn follow(
+    discovery: &Arc<Discovery>,
+    service: watch::Receiver<Arc<Service>>,
+    attempted: Option<admin::Block>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), attempted));
+    let discovery = Arc::clone(discovery);
+    tasks.spawn(async move { discovery.expire_learned().await });
+    tasks
+}
+
+/// Asks the VPC group of whatever configuration is in force.
+pub(super) fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
+    Arc::new(move |name, family| {
+        let resolver = Arc::clone(&service.borrow().resolver);
+        Box::pin(async move {
+            let qtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
+            let message = resolver.look_up(&Question::new(name, qtype), Upstream::Vpc).await;
+            let message = message.map_err(|error| format!("vpc upstream: {error}"))?;
+            message.failure().map_or(Ok(()), |code| Err(format!("vpc upstream: answered {code}")))?;
+            let ttl = message.answer.iter().map(|record| record.ttl).min().unwrap_or(0);
+            Ok(Found { addresses: message.addresses().collect(), ttl: Duration::from_secs(ttl.into()) })
+        })
+    })
+}
+
+/// Alive if every UDP listener answers.
+pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
+    Arc::new(move || {
+        let addresses = addresses.borrow().clone();
+        Box::pin(async move {
+            for address in addresses {
+                dns::health::ask(address).await?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Resolves for the dialer, by whatever configuration is in force.
+pub(super) fn resolve(service: watch::Receiver<Arc<Service>>) -> Resolve {
+    Arc::new(move |name, family, upstream| {
+        let resolver = Arc::clone(&service.borrow().resolver);
+        Box::pin(async move {
+            let family = match family {
+                forward::Family::V4 => dns::Family::V4,
+                forward::Family::V6 => dns::Family::V6,
+            };
+            resolver.addresses(&name, family, upstream).await.map_err(|error| match error {
+                LookUpError::NoSuchName => ResolveError::NoSuchName,
+                LookUpError::Failed(why) => ResolveError::Failed(why),
+            })
+        })
+    })
+}

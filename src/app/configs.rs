@@ -1,0 +1,88 @@
+//! What each part is configured with, from the one configuration and from what is found on the host.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::Surroundings;
+use crate::config::Config;
+use crate::discovery::{self, AddressSource, EndpointConfig, HealthCheck};
+use crate::dns;
+use crate::dns::upstream::Server;
+use crate::interfaces;
+use crate::policy::Upstream;
+use crate::resolv_conf;
+
+pub(super) async fn discovery_config(
+    config: &Config,
+    surroundings: &Surroundings,
+) -> anyhow::Result<discovery::Config> {
+    let all_named = !config.endpoints.is_empty() && config.endpoints.iter().all(|e| e.region.is_some());
+    let region = match (&config.region, config.endpoints.first().and_then(|endpoint| endpoint.region.clone())) {
+        (Some(region), _) => region.clone(),
+        // Nothing is left for it to stand for.
+        (None, Some(first)) if all_named => first,
+        (None, _) => surroundings.metadata.region().await?,
+    };
+    let default_endpoint = EndpointConfig {
+        region: None,
+        vpce_id: None,
+        addresses: AddressSource::Apex,
+        private_api_ids: Vec::new(),
+        health: HealthCheck::Off,
+        port: 443,
+    };
+    let endpoints = if config.endpoints.is_empty() { vec![default_endpoint] } else { config.endpoints.clone() };
+    let policy = &config.policy;
+    let discovery = discovery::Config {
+        region,
+        dns_suffix: policy.dns_suffix,
+        endpoints,
+        private_api_ids: policy.private_api_ids.clone(),
+        always_public_ids: policy.always_public_ids.clone(),
+        always_public_names: policy.always_public_names.clone(),
+        private_names: policy.private_names.clone(),
+        forward_zones: config.zones.clone(),
+        default_upstream: config.default_upstream,
+        sources: config.discovery.clone(),
+    };
+    if discovery.learns() {
+        tracing::info!("private ids are learned: an id that public DNS does not know goes to the endpoint");
+    }
+    Ok(discovery)
+}
+
+/// The DNS plane's own configuration, with the `vpc` servers of this host where none are configured.
+pub(super) fn dns_config(config: &Config, resolv_conf: &Path) -> dns::Config {
+    let mut dns = config.dns.clone();
+    if !config.vpc_is_set {
+        let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
+        let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+        let is_us =
+            |address: &SocketAddr| dns.listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
+        let servers: Vec<Server> = resolv_conf::name_servers(&text)
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, 53))
+            .filter(|address| !is_us(address))
+            .map(Server::udp)
+            .collect();
+        if !servers.is_empty() {
+            dns.upstreams.vpc = servers;
+        }
+    }
+    dns
+}
+
+/// Says what the operator should know of this configuration before it runs.
+pub(super) fn warn_of_gaps(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !config.default_upstream_is_set && config.zones.is_empty() && config.default_upstream == Upstream::Public {
+        tracing::info!(
+            "names that only the VPC knows go to public DNS: set upstream.default = \"vpc\" if there are any"
+        );
+    }
+    if config.endpoints.iter().any(|endpoint| endpoint.health == HealthCheck::Tcp) {
+        tracing::warn!("endpoint.health = \"tcp\" is not part of this version: static addresses are always answered");
+    }
+}

@@ -1,0 +1,292 @@
+//! The forwarder plane as `app` sees it: bind, serve, change at a reload, drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::access::Journal;
+use super::address::AddressRules;
+use super::config::{Config, Others};
+use super::dial::{Dialer, Resolve};
+use super::permit::{Destinations, Entrance};
+use super::service::{Connection, Drain, Service};
+use super::http::{Gateway, GatewayError};
+use super::{connect, http, sni};
+use crate::policy::Table;
+use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
+
+/// Connections of one listener.
+const BOUNDS: Bounds = Bounds { total: 8192, per_client: 1024 };
+/// A peer that is silent for so long is asked whether it is still there, as often again before it is given up.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// After the grace, time for what was ended to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What the plane needs beside its configuration; `app` has it.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub table: watch::Receiver<Arc<Table>>,
+    pub resolve: Resolve,
+    /// The TCP listeners of this process that are not this plane's.
+    pub other_listeners: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("other_listeners", &self.other_listeners).finish_non_exhaustive()
+    }
+}
+
+/// Why the plane cannot start, or cannot change to another configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    #[error("forward.{}.listen: cannot bind {address}: {}", .entrance.label(), bind_advice(.error, .address))]
+    Bind { entrance: Entrance, address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Http(#[from] GatewayError),
+}
+
+/// The HTTPS forwarder. Dropping it closes its listeners.
+#[derive(Debug)]
+pub struct Plane {
+    service: watch::Sender<Arc<Service>>,
+    journal: Arc<Journal>,
+    bounds: Arc<AtBounds>,
+    bound: Vec<Bound>,
+    listeners: Vec<Listener>,
+    drain: Drain,
+}
+
+/// What happened at the bounds, counted since the start.
+#[derive(Debug, Default)]
+pub struct AtBounds {
+    /// Connections closed to make room for newer ones.
+    pub evicted: AtomicU64,
+    /// Failures to accept.
+    pub accept_errors: AtomicU64,
+    /// Connections from addresses outside `clients`.
+    pub foreign: AtomicU64,
+}
+
+/// An address of the configuration; its port may be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    entrance: Entrance,
+    address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Bound {
+    asked: Asked,
+    address: SocketAddr,
+    socket: TcpListener,
+}
+
+/// An address being served; dropping it ends that.
+#[derive(Debug)]
+struct Listener {
+    asked: Asked,
+    address: SocketAddr,
+    connections: Arc<Connections>,
+    stop: CancellationToken,
+}
+
+/// Another configuration, ready to be changed to.
+#[derive(Debug)]
+pub struct Prepared {
+    wanted: Vec<Asked>,
+    bound: Vec<Bound>,
+    service: Service,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Plane {
+    /// Binds every address; serves nothing yet.
+    ///
+    /// # Errors
+    /// An address that cannot be bound.
+    pub fn bind(config: &Config, surroundings: Surroundings) -> Result<Self, PlaneError> {
+        let bound = bind_all(asked(config))?;
+        let journal = Arc::new(Journal::default());
+        let addresses = bound.iter().map(|bound| bound.address).collect();
+        let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
+        let (bounds, drain) = (Arc::default(), Drain::default());
+        Ok(Self {
+            service: watch::Sender::new(Arc::new(service)),
+            journal,
+            bounds,
+            bound,
+            listeners: Vec::new(),
+            drain,
+        })
+    }
+
+    /// The addresses bound, with the ports the system chose.
+    pub fn addresses(&self) -> Vec<(Entrance, SocketAddr)> {
+        let listening = self.listeners.iter().map(|listener| (listener.asked.entrance, listener.address));
+        listening.chain(self.bound.iter().map(|bound| (bound.asked.entrance, bound.address))).collect()
+    }
+
+    /// What became of connections so far.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub fn at_bounds(&self) -> &AtBounds {
+        &self.bounds
+    }
+
+    /// Connections open now, by entrance.
+    pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
+        self.listeners.iter().map(|listener| (listener.asked.entrance, listener.connections.open()))
+    }
+
+    /// Serves every address bound so far.
+    pub fn serve(&mut self) {
+        for bound in std::mem::take(&mut self.bound) {
+            self.listeners.push(self.start(bound));
+        }
+    }
+
+    fn start(&self, Bound { asked, address, socket }: Bound) -> Listener {
+        let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
+        let acceptor = Acceptor {
+            entrance: asked.entrance,
+            listener: address,
+            service: self.service.subscribe(),
+            connections: Arc::clone(&connections),
+            bounds: Arc::clone(&self.bounds),
+            drain: self.drain.clone(),
+        };
+        let stopped = stop.clone();
+        self.drain.tracker.spawn(async move {
+            let failed = || _ = acceptor.bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
+            let admit = |stream, client| acceptor.admit(stream, client);
+            tcp_listener::accept(socket, &stopped, admit, failed).await;
+        });
+        Listener { asked, address, connections, stop }
+    }
+
+    /// Makes everything ready that another configuration needs; nothing has changed yet.
+    ///
+    /// # Errors
+    /// As [`Plane::bind`].
+    pub fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
+        let wanted: Vec<Asked> = asked(config).collect();
+        let is_new = |asked: &Asked| self.listeners.iter().all(|listener| listener.asked != *asked);
+        let bound = bind_all(wanted.iter().copied().filter(is_new))?;
+        let addresses = self.addresses().into_iter().map(|(_, address)| address);
+        let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
+        let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
+        Ok(Prepared { wanted, bound, service })
+    }
+
+    /// Changes to what was prepared. Listeners that stay keep their sockets, connections their bytes; the next connection
+    /// or request goes by the new configuration.
+    pub fn adopt(&mut self, Prepared { wanted, bound, service }: Prepared) {
+        self.service.send_replace(Arc::new(service));
+        let started: Vec<Listener> = bound.into_iter().map(|bound| self.start(bound)).collect();
+        self.listeners.extend(started);
+        self.listeners.retain(|listener| wanted.contains(&listener.asked));
+    }
+
+    /// Closes the listeners, then waits at most `grace` for what runs. Whether all of it ended by itself.
+    pub async fn drain(mut self, grace: Duration) -> bool {
+        self.listeners.clear();
+        self.drain.begun.cancel();
+        self.drain.tracker.close();
+        let ended = timeout(grace, self.drain.tracker.wait()).await.is_ok();
+        self.drain.over.cancel();
+        // Whoever is left has been told to end.
+        let _ = timeout(LAST_WORDS, self.drain.tracker.wait()).await;
+        ended
+    }
+}
+
+fn asked(config: &Config) -> impl Iterator<Item = Asked> {
+    let of =
+        |entrance, listen: &[SocketAddr]| listen.iter().map(|&address| Asked { entrance, address }).collect::<Vec<_>>();
+    let connect = of(Entrance::Connect, &config.connect_listen);
+    connect.into_iter().chain(of(Entrance::Sni, &config.sni_listen)).chain(of(Entrance::Http, &config.http_listen))
+}
+
+fn bind_all(asked: impl Iterator<Item = Asked>) -> Result<Vec<Bound>, PlaneError> {
+    let bind = |asked: Asked| {
+        let bound = tcp_listener::bind(asked.address).and_then(TcpListener::from_std);
+        let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let Asked { entrance, address } = asked;
+        let (address, socket) = bound.map_err(|error| PlaneError::Bind { entrance, address, error })?;
+        Ok(Bound { asked, address, socket })
+    };
+    asked.map(bind).collect()
+}
+
+fn service(config: &Config, surroundings: Surroundings, own: Vec<SocketAddr>, journal: Arc<Journal>) -> Result<Service, PlaneError> {
+    let Surroundings { table, resolve, other_listeners } = surroundings;
+    let own_listeners = own.into_iter().chain(other_listeners).collect();
+    let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };
+    let private = config.connect_listen.iter().all(|listener| listener.ip().is_loopback());
+    let others = config.others.unwrap_or(if private { Others::Direct } else { Others::Refuse });
+    let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new(config)?) };
+    Ok(Service {
+        table,
+        destinations: Destinations { allow: config.allow.clone(), others },
+        dialer: Dialer::new(resolve, addresses, config.public_port, config.parent_proxy.clone()),
+        clients: config.clients.clone(),
+        journal,
+        http,
+    })
+}
+
+/// What the connections of a listener share.
+struct Acceptor {
+    entrance: Entrance,
+    listener: SocketAddr,
+    service: watch::Receiver<Arc<Service>>,
+    connections: Arc<Connections>,
+    bounds: Arc<AtBounds>,
+    drain: Drain,
+}
+
+impl Acceptor {
+    fn admit(&self, stream: TcpStream, client: SocketAddr) {
+        if !self.service.borrow().clients.contains(client.ip()) {
+            self.bounds.foreign.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let close = self.drain.over.child_token();
+        let (place, evicted) = self.connections.admit(client.ip(), Instant::now(), close);
+        if evicted {
+            self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        keep_alive(&stream);
+        let (service, listener, drain) = (self.service.clone(), self.listener, self.drain.clone());
+        let connection = Connection { service, client, listener, place, drain };
+        match self.entrance {
+            Entrance::Connect => drop(self.drain.tracker.spawn(connect::serve(stream, connection))),
+            Entrance::Sni => drop(self.drain.tracker.spawn(sni::serve(stream, connection))),
+            Entrance::Http => drop(self.drain.tracker.spawn(http::serve(stream, connection))),
+        }
+    }
+}
+
+/// Peers that vanish without a word are noticed, and what is relayed leaves as it comes.
+fn keep_alive(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    // Without either the connection is worse, not wrong.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = stream.set_nodelay(true);
+}

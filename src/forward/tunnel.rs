@@ -1,0 +1,119 @@
+//! What happens inside a CONNECT tunnel: the client's first words are looked at, then bytes are relayed.
+//!
+//! The name in the ClientHello must be the one that CONNECT named (T14): the far side goes by the former, the policy went
+//! by the latter. `connect` calls [`run`] for both versions of HTTP; `sni`, which has looked already, calls [`carry`].
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::access::Record;
+use super::client_hello::{ClientHello, HelloReader, Reading};
+use super::closing::{TurnedAway, say_and_close};
+use super::dial::Dialled;
+use super::permit::Permit;
+use super::refusal::{Cause, Refusal};
+use super::relay::{End, relay};
+
+/// No byte in either direction for so long ends a tunnel: a little more than the ten minutes after which API Gateway
+/// ends an idle WebSocket.
+const IDLE: Duration = Duration::from_secs(11 * 60);
+/// A ClientHello is whole within this.
+pub(super) const HELLO: Duration = Duration::from_secs(5);
+/// The first byte of a TLS record that holds a handshake message.
+const HANDSHAKE: u8 = 22;
+
+/// Relays between a client that was told that it is connected and its destination. `early` is what it had sent by then.
+/// Gives the label of what ended it, and words where there are any; counts bytes in `record`.
+pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
+    mut client: C,
+    mut early: BytesMut,
+    dialled: Dialled,
+    record: &mut Record,
+    stop: &CancellationToken,
+    end: impl FnOnce(C) -> End,
+) -> (&'static str, Option<String>) {
+    let checked = tokio::select! {
+        checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit) => checked,
+        () = stop.cancelled() => Err(TurnedAway::silently("stopped")),
+    };
+    match checked {
+        Ok(()) => (carry(end(client), &early, dialled.stream, record, stop).await, None),
+        Err(TurnedAway { reason, alert, words }) => {
+            if let Some(alert) = alert {
+                say_and_close(&mut client, &alert.record()).await;
+            }
+            (reason, words)
+        }
+    }
+}
+
+/// Hands on what was read, then relays. Gives the label of what ended it, and counts bytes in `record`.
+pub(super) async fn carry(
+    client: End,
+    early: &[u8],
+    mut upstream: TcpStream,
+    record: &mut Record,
+    stop: &CancellationToken,
+) -> &'static str {
+    if !matches!(timeout(HELLO, upstream.write_all(early)).await, Ok(Ok(()))) {
+        return "upstream_reset";
+    }
+    let ending = relay(client, upstream.into(), IDLE, stop).await;
+    (record.up, record.down) = (ending.up + early.len() as u64, ending.down);
+    ending.reason.as_str()
+}
+
+/// Reads until it is clear that the tunnel may go on. APIs are spoken to in TLS; what another name on 443 speaks is its
+/// own affair, and it may be the server that speaks first.
+async fn first_words(
+    client: &mut (impl AsyncRead + Unpin),
+    early: &mut BytesMut,
+    upstream: &TcpStream,
+    permit: &Permit,
+) -> Result<(), TurnedAway> {
+    if early.is_empty() && !permit.ours {
+        tokio::select! {
+            read = timeout(IDLE, client.read_buf(early)) => match read {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(TurnedAway::silently("client_reset")),
+                Err(_) => return Err(TurnedAway::silently("idle")),
+            },
+            _ = upstream.readable() => {}
+        }
+    }
+    let hello = async {
+        let mut reader = HelloReader::default();
+        loop {
+            if !permit.ours && early.first().is_none_or(|byte| *byte != HANDSHAKE) {
+                return Ok(());
+            }
+            if let Reading::Complete(hello) = reader.read(early)? {
+                return check(&hello, permit);
+            }
+            match client.read_buf(early).await {
+                Ok(0) => return Err(TurnedAway::silently("client_left")),
+                Ok(_) => {}
+                Err(_) => return Err(TurnedAway::silently("client_reset")),
+            }
+        }
+    };
+    timeout(HELLO, hello).await.unwrap_or_else(|_| Err(TurnedAway::silently(Cause::Slow.label())))
+}
+
+/// A hello without a name can lead nowhere else. One with an encrypted hello inside shows a front in the clear; that is
+/// no business of ours, and API Gateway does not know it.
+fn check(hello: &ClientHello, permit: &Permit) -> Result<(), TurnedAway> {
+    let host = &permit.destination.host;
+    match &hello.server_name {
+        Some(name) if name != host && (permit.ours || !hello.has_encrypted_hello) => {
+            let words = format!("the ClientHello asks for {name}, CONNECT asked for {host}");
+            Err(Refusal::new(Cause::Mismatch, words).into())
+        }
+        _ => Ok(()),
+    }
+}

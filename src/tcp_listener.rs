@@ -1,0 +1,100 @@
+//! TCP listeners as both planes have them: bound before anything is served, never ended by a failed accept, and with
+//! bounds on who may stay connected.
+//!
+//! `dns` and `forward` say what a connection is for; this is how it comes to be one.
+
+mod connections;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub use connections::{Bounds, Connections, Place};
+
+/// Connections the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+/// The longest pause after the system failed to accept, for want of descriptors or memory.
+const MAX_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// Binds a listener for `tokio::net::TcpListener::from_std`. A second process on the address is an error.
+///
+/// # Errors
+/// The system's.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier process that still linger must not keep a restart from binding.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// What an operator can do about an address that cannot be bound.
+pub fn bind_advice(error: &io::Error, address: &SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process has this address: stop it (a second Sidegate?), or set a free one".to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or use a port above {}", address.port())
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this host has it: set one of its own".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Accepts until `stop`, then takes what the kernel has accepted in our name. `failed` is told of each failure that is
+/// the system's rather than one connection's; it is followed by a pause.
+pub async fn accept(
+    listener: tokio::net::TcpListener,
+    stop: &CancellationToken,
+    admit: impl Fn(TcpStream, SocketAddr),
+    failed: impl Fn(),
+) {
+    let mut back_off = Duration::ZERO;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                back_off = Duration::ZERO;
+                admit(stream, client);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                failed();
+                back_off = (back_off * 2).clamp(Duration::from_millis(10), MAX_BACK_OFF);
+                tracing::warn!(%error, "cannot accept TCP connections: raise the limit of open files, or use fewer");
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = sleep(back_off) => {}
+                }
+            }
+        }
+    }
+    // Who is in the kernel's queue has been told that it is connected. There are no more than the queue holds.
+    let Ok(listener) = listener.into_std() else { return };
+    for (stream, client) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            admit(stream, client);
+        }
+    }
+}
+
+/// Errors that accept(2) passes on from a connection that has failed already.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
