@@ -16,9 +16,9 @@ use super::access::Journal;
 use super::address::AddressRules;
 use super::config::{Config, Others};
 use super::dial::{Dialer, Resolve};
+use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::service::{Connection, Drain, Service};
-use super::http::{Gateway, GatewayError};
 use super::{connect, http, sni};
 use crate::policy::Table;
 use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
@@ -234,7 +234,12 @@ fn bind_all(asked: impl Iterator<Item = Asked>) -> Result<Vec<Bound>, PlaneError
     asked.map(bind).collect()
 }
 
-fn service(config: &Config, surroundings: Surroundings, own: Vec<SocketAddr>, journal: Arc<Journal>) -> Result<Service, PlaneError> {
+fn service(
+    config: &Config,
+    surroundings: Surroundings,
+    own: Vec<SocketAddr>,
+    journal: Arc<Journal>,
+) -> Result<Service, PlaneError> {
     let Surroundings { table, resolve, other_listeners } = surroundings;
     let own_listeners = own.into_iter().chain(other_listeners).collect();
     let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };

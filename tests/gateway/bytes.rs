@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use sidegate::forward::access::Total;
+
 use crate::client::{Client, ask};
 use crate::server::Server;
-use crate::world::{Authority, PARTNER, PRIVATE, PUBLIC, Seen, World};
+use crate::world::{Authority, PARTNER, PRIVATE, PUBLIC, World};
 
 /// A gateway whose endpoint answers `answer` to each head it gets, and the heads.
 async fn world(answer: &'static str) -> (World, Server, Arc<Mutex<Vec<String>>>) {
@@ -154,16 +156,7 @@ async fn pipelined_requests_are_answered_in_order_over_one_connection() {
     assert!(ended && answers == format!("{OK}{OK}{closing}"), "{answers}");
     assert_eq!(*heads.lock().unwrap(), ["/1", "/2", "/3"].map(request));
     assert_eq!(server.accepted(), 1);
-    let record = Seen {
-        host: Some(PRIVATE.to_owned()),
-        way: Some("endpoint"),
-        status: Some(200),
-        cause: None,
-        complete: true,
-        up: 0,
-        down: 2,
-    };
-    assert_eq!(world.seen(3).await, [record.clone(), record.clone(), record]);
+    assert_eq!(world.ended(3).await, [("finished", Total { count: 3, up: 0, down: 6 })]);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn a_client_that_resets_takes_its_request_back() {
     client.stream.set_zero_linger().unwrap();
     drop(client);
     ended.notified().await;
-    assert!(!world.seen(1).await[0].complete);
+    assert_eq!(world.ended(1).await[0].0, "client_reset");
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_half_closed_client_still_gets_its_answer() {
 
 #[tokio::test]
 async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
-    let (world, _server, asked, answer, _ended) = waiting().await;
+    let (mut world, _server, asked, answer, _ended) = waiting().await;
     let mut idle = Client::connect(world.address).await;
     idle.send(&get()).await;
     asked.notified().await;
@@ -70,10 +70,11 @@ async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
     let mut busy = Client::connect(world.address).await;
     busy.send(&get()).await;
     asked.notified().await;
-    world.stop.cancel();
+    let drained = world.drain();
     assert_eq!(idle.rest().await, (String::new(), true));
     assert_eq!(fresh.rest().await.0, "");
     answer.notify_one();
     let (got, _) = busy.rest().await;
     assert!(got.contains("\r\nConnection: close\r\n") && got.ends_with("hi"), "{got}");
+    assert!(drained.await.unwrap());
 }

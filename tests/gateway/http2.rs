@@ -227,13 +227,14 @@ async fn authority_and_host_must_agree_and_connect_is_not_served() {
 
 #[tokio::test]
 async fn at_a_stop_http2_connections_end() {
-    let (world, _server) = mirror().await;
+    let (mut world, _server) = mirror().await;
     let stream = connect(&world, "gateway.example", "h2").await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = Request::get(format!("https://{PRIVATE}/")).body(text("")).unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
-    world.stop.cancel();
+    let drained = world.drain();
     connection.await.unwrap().unwrap();
+    assert!(drained.await.unwrap());
 }

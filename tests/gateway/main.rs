@@ -1,4 +1,4 @@
-//! What `forward.http` promises on real sockets: a whole [`Gateway`](sidegate::forward::http::Gateway) on loopback
+//! What `forward.http` promises on real sockets: a whole [`Plane`](sidegate::forward::Plane) on loopback
 //! between raw clients and scripted TLS servers.
 //!
 //! - `world`: certificates, the gateway under test; `server`, `client`: the two sides of it

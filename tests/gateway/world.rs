@@ -1,21 +1,20 @@
 //! A gateway on loopback that trusts one authority, and knows one endpoint and one public name.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use sidegate::forward::http::{Acceptor, Gateway, Settings};
-use sidegate::forward::{AddressRules, AllowedDestination, Cause, Destinations, Dialer, Family, Others, Resolve};
+use sidegate::forward::access::Total;
+use sidegate::forward::{AllowedDestination, Config, Family, Plane, Resolve, Surroundings};
 use sidegate::policy::{Addresses, ApiId, Endpoint, Knowledge, Names, Networks, Origin, PrivateIds, Table};
-use tokio::net::TcpListener;
+use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::task::JoinHandle;
 
-pub const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 /// Goes to the endpoint.
 pub const PRIVATE: &str = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com";
 /// Goes out.
@@ -69,25 +68,13 @@ impl Authority {
     }
 }
 
-/// What the gateway reported about a request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    pub host: Option<String>,
-    pub way: Option<&'static str>,
-    pub status: Option<u16>,
-    pub cause: Option<Cause>,
-    pub complete: bool,
-    pub up: u64,
-    pub down: u64,
-}
-
+/// A plane with one listener, for HTTP.
 pub struct World {
     pub authority: Authority,
     pub address: SocketAddr,
-    pub stop: CancellationToken,
     pub table: watch::Sender<Arc<Table>>,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    _serving: AbortOnDropHandle<()>,
+    plane: Option<Plane>,
+    _folder: TempDir,
 }
 
 impl World {
@@ -98,65 +85,59 @@ impl World {
 
     /// With TLS towards clients, for a certificate with these names.
     pub async fn tls(authority: Authority, endpoint: u16, public: u16, names: &[&str]) -> Self {
-        let (certificate, key) = authority.issue(names, false);
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name| folder.path().join(name);
-        std::fs::write(path("chain.pem"), certificate.pem()).unwrap();
-        std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
-        let acceptor = Acceptor::of_files(&path("chain.pem"), &path("key.pem")).unwrap();
-        Self::with(authority, endpoint, public, Some(acceptor)).await
+        Self::with(authority, endpoint, public, Some(names)).await
     }
 
-    async fn with(authority: Authority, endpoint: u16, public: u16, acceptor: Option<Acceptor>) -> Self {
+    async fn with(authority: Authority, endpoint: u16, public_port: u16, names: Option<&[&str]>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let http_tls = names.map(|names| {
+            let (certificate, key) = authority.issue(names, false);
+            (written("chain.pem", certificate.pem()), written("key.pem", key.serialize_pem()))
+        });
+        let config = Config {
+            connect_listen: Vec::new(),
+            sni_listen: Vec::new(),
+            http_listen: vec!["127.0.0.1:0".parse().unwrap()],
+            http_tls,
+            clients: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            others: None,
+            allow: vec![AllowedDestination { name: PARTNER.parse().unwrap(), below: false, port: 443 }],
+            public_networks: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            public_port,
+            extra_roots: vec![written("ca.pem", authority.0.pem())],
+            parent_proxy: None,
+        };
         let resolve: Resolve = Arc::new(|_, family, _| {
             let found = if family == Family::V4 { vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] } else { Vec::new() };
             Box::pin(async move { Ok(found) })
         });
-        let public_networks = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        let dialer = Dialer::new(resolve, AddressRules { public_networks, own_listeners: Vec::new() }, public);
         let (table, known) = watch::channel(Arc::new(table(endpoint, &["a1b2c3d4e5"])));
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let reported = Arc::clone(&seen);
-        let gateway = Arc::new(Gateway::new(Settings {
-            table: known,
-            rules: Destinations {
-                allow: vec![AllowedDestination { name: PARTNER.parse().unwrap(), below: false, port: 443 }],
-                others: Others::Refuse,
-            },
-            dialer: Arc::new(dialer),
-            trust: authority.client(),
-            acceptor,
-            report: Arc::new(move |record| {
-                reported.lock().unwrap().push(Seen {
-                    host: record.host.map(|host| host.to_string()),
-                    way: record.way,
-                    status: record.status,
-                    cause: record.cause,
-                    complete: record.complete,
-                    up: record.bytes_up(),
-                    down: record.bytes_down(),
-                });
-            }),
-        }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let stopping = stop.clone();
-        let serving = tokio::spawn(async move {
-            while let Ok((stream, client)) = listener.accept().await {
-                let (gateway, stop) = (Arc::clone(&gateway), stopping.clone());
-                tokio::spawn(async move { gateway.serve(stream, client, address, &stop, Arc::new(|| {})).await });
-            }
-        });
-        Self { authority, address, stop, table, seen, _serving: AbortOnDropHandle::new(serving) }
+        let around = Surroundings { table: known, resolve, other_listeners: Vec::new() };
+        let mut plane = Plane::bind(&config, around).unwrap();
+        plane.serve();
+        let (_, address) = plane.addresses()[0];
+        Self { authority, address, table, plane: Some(plane), _folder: folder }
     }
 
-    /// What was reported, once there is that much.
-    pub async fn seen(&self, number: usize) -> Vec<Seen> {
-        while self.seen.lock().unwrap().len() < number {
+    /// How requests ended, once there are that many.
+    pub async fn ended(&self, number: u64) -> Vec<(&'static str, Total)> {
+        loop {
+            let totals = self.plane.as_ref().unwrap().journal().totals();
+            if totals.values().map(|total| total.count).sum::<u64>() >= number {
+                return totals.into_iter().map(|((_, reason), total)| (reason, total)).collect();
+            }
             tokio::task::yield_now().await;
         }
-        self.seen.lock().unwrap().clone()
+    }
+
+    /// Begins to end, with all the time it needs; says whether all ended by itself.
+    pub fn drain(&mut self) -> JoinHandle<bool> {
+        tokio::spawn(self.plane.take().unwrap().drain(Duration::from_secs(60)))
     }
 }
 

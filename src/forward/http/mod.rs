@@ -107,3 +107,9 @@ async fn begin(stream: TcpStream, connection: Connection) {
         inbound::serve(source::halves(stream), &client).await;
     }
 }
+
+/// For tests of clients: believes no certificate.
+#[cfg(test)]
+fn reaching_nobody() -> Gateway {
+    Gateway { connections: Connections::new(Connector::new(roots::trusting_nobody().unwrap())), acceptor: None }
+}

@@ -1,7 +1,7 @@
 //! Clients that are slow, in a time that passes as fast as it can.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::watch;
@@ -9,48 +9,42 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::forward::http::Settings;
+use crate::forward::access::Journal;
 use crate::forward::http::source::halves;
+use crate::forward::service::{Connection, Drain, Service};
 use crate::forward::{AddressRules, Destinations, Dialer, Others};
 use crate::policy::{Names, Networks, Table};
+use crate::tcp_listener::{Bounds, Connections};
 
-/// A connection to a gateway that reaches nobody; what it serves ends with `serving`.
+/// A connection to a forwarder that reaches nobody; what it serves ends with `serving`.
 struct Connected {
     client: DuplexStream,
     serving: JoinHandle<()>,
-    asked: Arc<AtomicUsize>,
     start: Instant,
 }
 
 fn connect() -> Connected {
     let table = Table::new(Vec::new(), Arc::new(Names::default()), None).unwrap();
-    let resolve: crate::forward::Resolve = Arc::new(|_, _, _| Box::pin(std::future::pending()));
-    let addresses = AddressRules { public_networks: Networks::new(Vec::new()), own_listeners: Vec::new() };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let trust = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let gateway = Gateway::new(Settings {
+    let nobody = Networks::new(Vec::new());
+    let addresses = AddressRules { public_networks: nobody.clone(), own_listeners: Vec::new() };
+    let service = Service {
         table: watch::channel(Arc::new(table)).1,
-        rules: Destinations { allow: Vec::new(), others: Others::Refuse },
-        dialer: Arc::new(Dialer::new(resolve, addresses, 443)),
-        trust,
-        acceptor: None,
-        report: Arc::new(|_| ()),
-    });
+        destinations: Destinations { allow: Vec::new(), others: Others::Refuse },
+        dialer: Dialer::new(Arc::new(|_, _, _| Box::pin(std::future::pending())), addresses, 443, None),
+        clients: nobody,
+        journal: Arc::new(Journal::default()),
+        http: Some(crate::forward::http::reaching_nobody()),
+    };
+    let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+    let connections = Connections::new(Bounds { total: 1, per_client: 1 });
+    let (place, _) = connections.admit(address.ip(), std::time::Instant::now(), CancellationToken::new());
+    let service = watch::channel(Arc::new(service)).1;
+    let connection = Connection { service, client: address, listener: address, place, drain: Drain::default() };
     let (client, near) = tokio::io::duplex(64 * 1024);
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
     let serving = tokio::spawn(async move {
-        let client = Client { address: "127.0.0.1:1".parse().unwrap(), port: 80, server_name: None };
-        let has_asked = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-        };
-        serve(&gateway, halves(near), &client, &CancellationToken::new(), &has_asked).await;
+        serve(halves(near), &Client { connection, server_name: None }).await;
     });
-    Connected { client, serving, asked, start: Instant::now() }
+    Connected { client, serving, start: Instant::now() }
 }
 
 impl Connected {
@@ -84,10 +78,9 @@ async fn a_head_that_drips_is_a_408_ten_seconds_after_its_first_byte() {
         connected.send(&byte.to_string()).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    let asked = Arc::clone(&connected.asked);
     let (answer, after) = connected.rest().await;
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
-    assert_eq!((after, asked.load(Ordering::Relaxed)), (19, 0));
+    assert_eq!(after, 19);
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,10 +90,9 @@ async fn between_requests_a_client_has_75_seconds() {
         connected.send(REFUSED).await;
         tokio::time::sleep(Duration::from_secs(74)).await;
     }
-    let asked = Arc::clone(&connected.asked);
     let (answers, after) = connected.rest().await;
     assert_eq!(answers.matches("HTTP/1.1 403 ").count(), 3);
-    assert_eq!((after, asked.load(Ordering::Relaxed)), (2 * 74 + 75, 3));
+    assert_eq!(after, 2 * 74 + 75);
 }
 
 #[tokio::test(start_paused = true)]
