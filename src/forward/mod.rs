@@ -22,6 +22,7 @@ mod dead;
 mod destination;
 mod dial;
 mod head;
+mod http;
 mod permit;
 mod plane;
 mod race;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access::Journal;
+use super::http::Gateway;
 use super::router::Router;
 use crate::policy::Networks;
 use crate::tcp_listener::Place;
@@ -15,10 +16,12 @@ use crate::tcp_listener::Place;
 /// One configuration of the plane at work.
 #[derive(Debug)]
 pub struct Service {
-    pub router: Arc<Router>,
+    pub router: Router,
     /// Who may use the listeners.
     pub clients: Networks,
     pub journal: Arc<Journal>,
+    /// What `forward.http` needs beside that, where it listens.
+    pub http: Option<Gateway>,
 }
 
 /// A client's connection, and what surrounds it.
