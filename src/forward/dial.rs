@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,6 +30,8 @@ const DIAL: Duration = Duration::from_secs(10);
 /// With addresses of one family at hand, the other's are awaited so long before the race begins, RFC 8305 section 3; they
 /// join it when they come.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// What a server does not acknowledge within this, the system gives up, and the connection with it (RFC 5482).
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Before a name goes to the egress proxy, public DNS has so long to say that it does not exist.
 const LEARN: Duration = Duration::from_millis(300);
 
@@ -184,6 +187,8 @@ impl Dialer {
         let (stream, address) = race::connect(now, late, |address| self.dead.failed(address, Instant::now())).await?;
         self.dead.connected(address);
         tcp_listener::keep_alive(&stream);
+        // A server that is gone without a word must not be waited for as long as one that thinks.
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         Ok((stream, address))
     }
 
