@@ -1,0 +1,45 @@
+"""The forwarder between real clients and real servers; each group of checks is a file of its own, called from here."""
+
+from . import forward_bulk, forward_clients, forward_end, forward_refusals
+from .entrances import Redirect, entrances
+from .gateways import Gateways
+
+
+def table(report, rows, columns, cells):
+    """The summary: clients by entrances."""
+    report.section("The forwarder: what clients got, against going direct")
+    width = max(len(row) for row in rows) + 2
+    print("       " + "".join([" " * width, *(f"{column:18}" for column in columns)]))
+    for row in rows:
+        print("       " + "".join([f"{row:{width}}", *(f"{cells.get((row, column), '-'):18}" for column in columns)]))
+
+
+def check(world, report, short):
+    report.section("The forwarder: servers and entrances")
+    gateways = Gateways(world)
+    gateways.start()
+    try:
+        direct, ways, missing = entrances(world, gateways)
+        for way in ways:
+            report.check(f"{way.name} listens")
+        for way in missing:
+            report.check(f"{way.name} listens", "nobody does")
+        clients = forward_clients.Clients(world, gateways, report, short)
+        clients.go_direct(direct)
+        for way in ways:
+            clients.go_through(way)
+        if not short:
+            redirect = Redirect(world, gateways)
+            with redirect as way:
+                clients.go_through(way)
+                ways.append(way)
+            redirect.sidegate.stop()
+        forward_bulk.check(world, report, gateways, ways, short)
+        for sidegate in {id(way.sidegate): way.sidegate for way in ways}.values():
+            report.check("this Sidegate has survived", True if sidegate.alive() or not short else sidegate.output()[-2000:])
+        forward_refusals.check(world, report, gateways, ways)
+        forward_end.check(world, report, gateways, ways, short)
+        table(report, clients.rows, [way.name for way in ways], clients.cells)
+    finally:
+        world.stop_sidegates()
+        gateways.stop()

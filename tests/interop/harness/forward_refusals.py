@@ -1,0 +1,1 @@
+def check(world, report, gateways, ways): pass
