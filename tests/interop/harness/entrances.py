@@ -187,6 +187,8 @@ class Redirect:
             world,
             gateways,
             f"[forward.sni]\nlisten = [{both}]\n",
+            # Who is redirected comes from the address that it would have gone out by, here the server's own.
+            head='clients = ["127.0.0.0/8", "::1", "10.0.0.0/8", "198.51.100.0/24", "2001:db8::/32"]',
             user=USER,
             ports=[(LOCAL, REDIRECTED), ("::1", REDIRECTED)],
         )

@@ -210,9 +210,13 @@ class Clients:
             calls = list(dict.fromkeys([*self.direct[row], *outcomes]))
             differences = {call: difference(self.direct[row].get(call, {}), outcomes.get(call, {})) for call in calls}
             problems = [f"{call}: {what}" for call, what in differences.items() if what]
+            cell = f"{len(problems)} differ" if problems else "equal"
             # Without this an entrance that is passed by would look perfect.
-            hosts = {record.get("host", "").split(":")[0] for record in way.records(3, 2)}
-            if not hosts & set(ADDRESSES):
-                problems.append(f"the access log of {way.label} knows nothing of it: {hosts}")
-            self.cells[row, way.name] = f"{len(problems)} differ" if problems else "equal"
+            records = way.records(3, 2)
+            if not {record.get("host", "").split(":")[0] for record in records} & set(ADDRESSES):
+                problems.append(f"the access log of {way.label} knows nothing of it: {records}")
+            elif problems:
+                words = {f"{record['host']}: {record['reason']} {record.get('words', '')}" for record in records}
+                problems = [*problems[:8], "the access log says:", *sorted(words)]
+            self.cells[row, way.name] = cell if problems == [] or cell != "equal" else "not by it"
             self.report.check(f"{row}: {len(calls)} calls as if it had gone direct", problems)
