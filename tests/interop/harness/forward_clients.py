@@ -22,8 +22,8 @@ CALLS = [
     ("GET", EXACT_PUBLIC, ODD, False),
     # What the endpoint says to a name that it does not know.
     ("GET", ZONE, "/prod/nothing", False),
-    ("HEAD", PRIVATE, "/prod/echo", False),
-    ("HEAD", GATEWAY, "/prod/echo", False),
+    ("HEAD", PRIVATE, "/prod/bytes/1234", False),
+    ("HEAD", GATEWAY, "/prod/bytes/1234", False),
     ("POST", PRIVATE, "/prod/echo", True),
     ("POST", GATEWAY, "/prod/echo", True),
     ("PUT", EXACT_PRIVATE, "/prod/echo//twice/./dot", True),
@@ -43,23 +43,24 @@ FETCHERS = ("curl", "Python requests", "Node fetch", "Java HttpClient")
 def fields_of(head):
     """Names in lower case and values of a response's last head, sorted by name; the order of equal names is kept."""
     block = head.replace("\r", "").strip("\n").split("\n\n")[-1]
-    pairs = [line.split(":", 1) for line in block.split("\n") if not line.startswith("HTTP/") and ":" in line]
+    pairs = [line.split(":", 1) for line in block.split("\n") if not line.startswith(("HTTP/", ":")) and ":" in line]
     pairs = [(name.lower(), value.strip()) for name, value in pairs]
     # A client that joins equal names says the same as one that does not.
     names = sorted({name for name, _ in pairs} - OF_THE_HOP)
     return {name: ", ".join(value for other, value in pairs if other == name) for name in names}
 
 
-def what_arrived(host, echo):
-    """The request as the far side saw it; to the byte where it speaks for itself."""
+def what_arrived(echo):
+    """The request as the far side saw it. Over HTTP/2 names are in lower case and come in another order; see raw.py."""
     left_out = OF_THE_HOP | SEEN
     fields = [(name, value) for name, value in echo["fields"] if name.lower() not in left_out]
-    if host not in (EXACT_PRIVATE, EXACT_PUBLIC):
-        fields = sorted(((name.lower(), value) for name, value in fields), key=lambda pair: pair[0])
+    # Java says so where there is no body, but not over HTTP/2.
+    fields = [pair for pair in fields if (pair[0].lower(), pair[1]) != ("content-length", "0")]
+    fields = sorted(((name.lower(), value) for name, value in fields), key=lambda pair: pair[0])
     return {**echo, "fields": fields, "head": None}
 
 
-def outcome(call, line):
+def outcome(line):
     """What one call came to, ready to be compared."""
     status, *parts = line.split("\t")
     if status == "ERROR":
@@ -67,7 +68,7 @@ def outcome(call, line):
     head, body = (base64.b64decode(part) for part in parts)
     fields = fields_of(head.decode("latin-1"))
     try:
-        body = what_arrived(call[1], json.loads(body))
+        body = what_arrived(json.loads(body))
         fields.pop("content-length", None)
     except (ValueError, KeyError, TypeError):
         pass
@@ -153,7 +154,7 @@ class Clients:
         if len(lines) != len(CALLS):
             return {"run": {"error": f"exit {code}, {len(lines)} lines: {out[-300:]}{error[-600:]}"}}
         return {
-            f"{call[0]} {call[1].split('.')[0]} {call[2][:16]}": outcome(call, line)
+            f"{call[0]} {call[1].split('.')[0]} {call[2][:16]}": outcome(line)
             for call, line in zip(CALLS, lines, strict=True)
         }
 
@@ -216,7 +217,7 @@ class Clients:
             if not {record.get("host", "").split(":")[0] for record in records} & set(ADDRESSES):
                 problems.append(f"the access log of {way.label} knows nothing of it: {records}")
             elif problems:
-                words = {f"{record['host']}: {record['reason']} {record.get('words', '')}" for record in records}
+                words = {f"{record.get('host')}: {record['reason']} {record.get('words', '')}" for record in records}
                 problems = [*problems[:8], "the access log says:", *sorted(words)]
             self.cells[row, way.name] = cell if problems == [] or cell != "equal" else "not by it"
             self.report.check(f"{row}: {len(calls)} calls as if it had gone direct", problems)

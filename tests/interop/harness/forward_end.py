@@ -66,7 +66,7 @@ class Download:
 
     def __init__(self, world, way, host):
         self.label = f"{way.name}, {host.split('.')[0]}"
-        self.file = world.work / f"drained-{self.label.replace(' ', '-')}"
+        self.file = world.work / f"drained-{self.label.replace(', ', '-').replace(' ', '-')}"
         self.file.unlink(missing_ok=True)
         url = f"{way.scheme}://{host}/prod/bytes/{SIZE}"
         words = ["curl", "-sS", "--http1.1", "--limit-rate", str(SIZE // 2), "-o", self.file, url]
@@ -85,6 +85,8 @@ class Download:
         except subprocess.TimeoutExpired:
             self.child.kill()
             return "it did not end"
+        if not self.file.exists():
+            return f"{self.child.returncode} {error}"
         block = bytes(range(256)) * 256
         with open(self.file, "rb") as got:
             right = hashlib.file_digest(got, "sha256").digest() == hashlib.sha256(block * (SIZE // len(block))).digest()

@@ -45,6 +45,7 @@ HTTP_REQUESTS = [
     ("a name that leads inside", f"GET / HTTP/1.1\r\nHost: d-inside1234.{ZONE}\r\n", 403, "destination_ip_prohibited", ""),
     ("a server that is not there", f"GET / HTTP/1.1\r\nHost: d-nobody1234.{ZONE}\r\n", 502, "connection_refused", ""),
     ("a name that does not exist", f"GET / HTTP/1.1\r\nHost: nobody9876.{ZONE}\r\n", 502, "dns_error", ""),
+    ("a target that is no UTF-8", f"GET /\xfe HTTP/1.1\r\nHost: {PRIVATE}\r\n", 400, "http_request_error", ""),
     ("no Host", "GET / HTTP/1.1\r\n", 400, "http_request_error", ""),
     ("two Hosts", f"GET / HTTP/1.1\r\nHost: {PRIVATE}\r\nHost: {GATEWAY}\r\n", 400, "http_request_error", ""),
     (
@@ -84,7 +85,7 @@ def answer_to(address, head, host=None, authority=None):
     with socket.create_connection(address, 10) as connection:
         if host:
             connection = ssl.create_default_context(cafile=authority).wrap_socket(connection, server_hostname=host)
-        answer = ask(connection, f"{head}\r\n".encode())
+        answer = ask(connection, f"{head}\r\n".encode("latin-1"))
         body = answer.read().decode(errors="replace")
         return answer.status, answer.getheader("Proxy-Status", ""), body
 

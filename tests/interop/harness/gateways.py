@@ -44,6 +44,7 @@ class Gateways:
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
             *("-keyout", self.home / "unknown.key", "-out", self.home / "unknown.pem"),
             *("-subj", "/CN=nobody knows me", "-addext", f"subjectAltName=DNS:*.{ZONE}"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
         )
 
     def _openssl(self, *words):

@@ -118,7 +118,7 @@ class Exchange:
         """/STAGE/bytes/COUNT: a body of so many, always the same."""
         count = int(self.target.rsplit("/", 1)[1])
         await self.say(f"HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n".encode())
-        while count:
+        while count and self.method != "HEAD":
             await self.say(BLOCK[: min(count, len(BLOCK))])
             count -= min(count, len(BLOCK))
 
