@@ -6,6 +6,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 
+from .commands import status
 from .gateways import ADDRESSES
 from .processes import ProcessError, accepts, run, wait_until
 from .world import LOCAL, PUBLIC, VPC
@@ -109,8 +110,8 @@ class Entrance:
         return found
 
 
-def forward(world, gateways, sections, listen=(), connect=(), dns="", head="", user=None, ports=(), log=True):
-    """Starts a Sidegate with these sections below [forward], waits for `ports`."""
+def forward(world, gateways, sections, listen=(), connect=(), dns="", head="", user=None, ports=(), log=True, admin=9181):
+    """Starts a Sidegate with these sections below [forward]; waits for `ports`, and until it is ready."""
     access = '[log]\naccess = true\nformat = "json"\n' if log else ""
     configuration = world.configuration(
         POLICY,
@@ -119,6 +120,7 @@ def forward(world, gateways, sections, listen=(), connect=(), dns="", head="", u
         dns=dns,
         head=head,
         connect=connect,
+        admin=f"{LOCAL}:{admin}",
         forward=f'extra_roots = ["{world.authority}"]\npublic_networks = ["198.51.100.0/24", "2001:db8::/32"]\n'
         f"{sections}\n{access}",
     )
@@ -127,8 +129,10 @@ def forward(world, gateways, sections, listen=(), connect=(), dns="", head="", u
         os.chmod(world.work, 0o711)
         before = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     process = world.start("run", "--config", configuration, before=before)
-    for address, port in ports:
+    for address, port in (*ports, (LOCAL, admin)):
         process.await_port(address, port)
+    # Its endpoints are looked up by then.
+    wait_until(lambda: status("/ready", admin) == 200, 10, "/ready")
     return process
 
 
@@ -154,6 +158,7 @@ def tls_sidegate(world, gateways, head=""):
         f'[forward.http]\nlisten = ["{HTTP_TLS}:443"]\n'
         f'tls_certificate = "{gateways.certificate}"\ntls_key = "{gateways.key}"\n',
         head=head,
+        admin=9182,
     )
 
 
@@ -190,6 +195,7 @@ class Redirect:
             # Who is redirected comes from the address that it would have gone out by, here the server's own.
             head='clients = ["127.0.0.0/8", "::1", "10.0.0.0/8", "198.51.100.0/24", "2001:db8::/32"]',
             user=USER,
+            admin=9183,
             ports=[(LOCAL, REDIRECTED), ("::1", REDIRECTED)],
         )
         self.entrance = Entrance("iptables to sni", sidegate=self.sidegate, label="sni")

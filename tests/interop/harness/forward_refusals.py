@@ -125,7 +125,8 @@ def connect(world, report, gateways):
         refused(report, f"CONNECT {authority}", PROXY, head, status, error, words)
     for name, head, status, words in REQUESTS:
         refused(report, name, PROXY, head, status, "", words)
-    sidegate = forward(world, gateways, 'others = "refuse"', connect=["{}:{}".format(*REFUSING)], ports=[REFUSING])
+    proxy = ["{}:{}".format(*REFUSING)]
+    sidegate = forward(world, gateways, 'others = "refuse"', connect=proxy, ports=[REFUSING], admin=9184)
     head = "CONNECT www.example.com:443 HTTP/1.1\r\nHost: www.example.com:443\r\n"
     words = 'add "www.example.com" to forward.allow'
     refused(report, 'others = "refuse"', REFUSING, head, 403, "http_request_denied", words)

@@ -144,7 +144,7 @@ class Exchange:
             + f"{len(body):x}\r\n".encode()
             + body
             + b"\r\n0\r\nX-Sum: "
-            + hashlib.sha256(body).hexdigest().encode()
+            + hashlib.sha256(self.target.encode()).hexdigest().encode()
             + b"\r\nX-Twice: a\r\nX-Twice: b\r\n\r\n"
         )
 
