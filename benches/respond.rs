@@ -62,7 +62,7 @@ fn resolver_that_knows(name: &str, table: &Arc<Table>) -> Arc<Resolver> {
             public: vec![server.address().to_string().parse().unwrap()],
             ..sidegate::dns::Upstreams::default()
         };
-        let upstreams = Upstreams::new(&servers, &[]).unwrap();
+        let upstreams = Upstreams::new(&servers, &[], None).unwrap();
         let resolver =
             Arc::new(Resolver::new(watch::Sender::new(Arc::clone(table)).subscribe(), upstreams, CACHE_BYTES, None));
         resolver.answer(Question::new(name.parse().unwrap(), rtype::A), Upstream::Public).await;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
 
+mod demo;
 mod route;
 mod run;
 
@@ -17,7 +18,6 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
-use crate::demo;
 use crate::dns;
 use crate::policy::HostName;
 
@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
         }),
-        Command::Demo { keep } => block_on(run_demo(keep)),
+        Command::Demo { keep } => block_on(demo::run(keep)),
         Command::Wait { timeout } => {
             with_config(config, |config| block_on(wait(&config, Duration::from_secs(timeout))))
         }
@@ -164,27 +164,6 @@ fn check(config: &Config) -> ExitCode {
     say(format!("  endpoints {endpoints}"));
     say(format!("  ids       {ids} listed, {sources} sources"));
     ExitCode::SUCCESS
-}
-
-/// Shows the problem and its cure; whether every row came out as it should.
-async fn run_demo(keep: bool) -> anyhow::Result<bool> {
-    let out = &mut io::stdout();
-    let colour = demo::wants_colour(out);
-    let world = demo::World::start().await?;
-    let app = run::beside(&world).await?;
-    let sidegate = app.dns_addresses().first().copied().ok_or_else(|| anyhow::anyhow!("nothing listens"))?;
-    let right = demo::run(&world, sidegate, out, colour).await?;
-    if keep {
-        let directory = std::env::temp_dir().join(format!("sidegate-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
-        let ca = directory.join("ca.pem");
-        std::fs::write(&ca, world.ca_pem())?;
-        demo::hints(&world, sidegate, &ca, out)?;
-        tokio::signal::ctrl_c().await?;
-        std::fs::remove_dir_all(&directory)?;
-    }
-    app.drain().await;
-    Ok(right)
 }
 
 async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {

@@ -138,7 +138,7 @@ async fn resolver_that_knows(name: &str) -> Arc<Resolver> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let servers = Servers { public: vec![Server::udp(socket.local_addr().unwrap())], ..Servers::default() };
     let (_sender, tables) = watch::channel(Arc::new(table()));
-    let resolver = Arc::new(Resolver::new(tables, Upstreams::new(&servers, &[]).unwrap(), 1 << 20, None));
+    let resolver = Arc::new(Resolver::new(tables, Upstreams::new(&servers, &[], None).unwrap(), 1 << 20, None));
     tokio::spawn(async move {
         let mut buffer = [0; 512];
         let (length, from) = socket.recv_from(&mut buffer).await.unwrap();

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     ("discovery", &["policy", "interfaces", "roots"], "it makes the policy's table; app hands it closures to ask with"),
     ("admin", &["policy"], "it tells what app hands it to tell"),
-    ("demo", &[], "a world outside Sidegate, which to it is an address that answers DNS"),
+    ("demo", &[], "a world outside Sidegate, which to it is addresses that answer DNS and take connections"),
     (
         "config",
         &["policy", "dns", "forward", "discovery", "admin", "egress_proxy"],
@@ -50,8 +50,9 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "cli",
-        &["app", "config", "logging", "policy", "admin", "demo", "dns"],
-        "it runs app; `route` prints a decision, `wait` and `health` ask admin, `demo` builds a world around app",
+        &["app", "config", "logging", "policy", "admin", "demo", "dns", "forward"],
+        "it runs app; `route` prints a decision, `wait` and `health` ask admin, `demo` builds a world around app and \
+         calls by its entrances",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),

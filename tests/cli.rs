@@ -283,5 +283,10 @@ fn the_demo_comes_out_as_it_should() {
     let (code, out, err) = run(command);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     assert_eq!(out.matches("endpoint -> 403 Forbidden").count(), 2, "two calls fail without Sidegate: {out}");
-    assert_eq!(out.matches("200 OK").count(), 4, "and none with it: {out}");
+    for way in ["Sidegate's DNS ", "HTTPS_PROXY   ", "SNI   ", "plain HTTP   "] {
+        let row = out.lines().find(|line| line.starts_with(way)).unwrap();
+        let results = (row.matches("endpoint -> 200 OK").count(), row.matches("internet -> 200 OK").count());
+        assert_eq!(results, (1, 2), "and none with it: {out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
 }

@@ -60,7 +60,6 @@ fn without_a_file_everything_has_the_documented_default() {
         endpoints: vec![],
         default_upstream: Upstream::Public,
         default_upstream_is_set: false,
-        via_parent: false,
         zones: vec![],
         dns: dns::Config {
             listen: parsed(&["127.0.0.1:5353"]),
@@ -79,6 +78,7 @@ fn without_a_file_everything_has_the_documented_default() {
                 zones: vec![],
             },
             answer: dns::ZoneAnswer::Endpoint,
+            egress_proxy: None,
             extra_roots: vec![],
         },
         vpc_is_set: false,
@@ -290,7 +290,6 @@ fn a_file_sets_every_key() {
         ],
         default_upstream: Upstream::Vpc,
         default_upstream_is_set: true,
-        via_parent: true,
         zones: parsed(&["corp.internal"]),
         dns: dns::Config {
             listen: parsed(&["0.0.0.0:53", "[::]:53"]),
@@ -302,6 +301,7 @@ fn a_file_sets_every_key() {
                 zones: vec![parsed(&["10.0.0.3", "tcp://10.0.0.4"])],
             },
             answer: dns::ZoneAnswer::Forwarder(parsed(&["10.0.9.9"])),
+            egress_proxy: Some("http://user:password@10.0.0.5:3128".parse().unwrap()),
             extra_roots: vec![PathBuf::from("/etc/roots.pem")],
         },
         vpc_is_set: true,
@@ -545,6 +545,11 @@ fn listeners_and_servers_cannot_share_an_address() {
     let file = "[dns]\nlisten = [\"0.0.0.0:53\", \"127.0.0.1:3128\"]\n[admin]\nlisten = \"127.0.0.1:3128\"\n\
         [upstream]\npublic = [\"127.0.0.53\", \"8.8.8.8\", \"tcp://127.0.0.1:3128\", \"[::1]:53\"]\n";
     insta::assert_snapshot!(errors(file, &[]));
+    let ourselves = errors("[forward]\nparent_proxy = \"http://127.0.0.1:3128\"\n", &[]);
+    assert!(
+        ourselves.contains("a proxy cannot be ourselves: forward.connect.listen has \"127.0.0.1:3128\""),
+        "{ourselves}"
+    );
     let taken = errors("", &[("SIDEGATE_DNS__LISTEN", "1.1.1.1:53")]);
     assert!(taken.starts_with("SIDEGATE_DNS__LISTEN: \"1.1.1.1:53\": dns.listen cannot be an upstream"), "{taken}");
 }
@@ -583,6 +588,7 @@ fn a_hundred_thousand_mistakes_are_counted_and_not_all_shown() {
 fn no_error_shows_a_credential() {
     let files = [
         "[forward]\nparent_proxy = \"http://user:hunter2@host\"\n",
+        "[forward]\nparent_proxy = \"http://user:hunter2@127.0.0.1:3128\"\n",
         "[forward]\nparent_proxy = [\"http://user:hunter2@host:1\"]\n",
         "[forward]\nparent_proxy = \"http://user:hunter2@host:1\nx = 1\n",
         "[forward]\nparnet_proxy = \"http://user:hunter2@host:1\"\n",
@@ -609,7 +615,7 @@ fn no_error_shows_a_credential() {
     }
     let shown = errors("", &[("SIDEGATE_FORWARD__PARENT_PROXY", "user:hunter2@host")]);
     assert!(!shown.contains("hunter2"), "{shown}");
-    insta::assert_snapshot!(errors(files[5], &[]));
+    insta::assert_snapshot!(errors(files[6], &[]));
 }
 
 // Anything at all

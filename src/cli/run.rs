@@ -11,7 +11,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::complain;
 use crate::app::{App, Surroundings};
 use crate::config::{Config, Inputs};
-use crate::demo::World;
 use crate::logging::Logging;
 
 /// Threads for everything but the UDP workers: what they do is wait.
@@ -107,37 +106,4 @@ fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // It may be forbidden; then the limit stays what it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
-/// A Sidegate for the demo: the world's resolvers as upstreams, the private id listed, ports the system chooses.
-pub(super) async fn beside(world: &World) -> anyhow::Result<App> {
-    let names = world.names();
-    let toml = format!(
-        r#"
-        clients = ["127.0.0.0/8"]
-        state_dir = ""
-        [policy]
-        region = "{region}"
-        private_api_ids = ["{id}"]
-        [upstream]
-        public = ["{public}"]
-        vpc = ["{vpc}"]
-        default = "vpc"
-        [dns]
-        listen = ["127.0.0.1:0"]
-        workers = 1
-        [forward.connect]
-        listen = []
-        [admin]
-        listen = ""
-        "#,
-        region = names.region,
-        id = names.private_id,
-        public = world.public_resolver(),
-        vpc = world.vpc_resolver(),
-    );
-    let inputs = Inputs { file: Some(("demo".to_owned(), toml)), environment: Vec::new() };
-    let app = App::start(Config::load(&inputs)?, Surroundings::of_host()).await?;
-    app.is_ready().await;
-    Ok(app)
 }

@@ -56,7 +56,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
     let region = sections::region(&mut reader, &inputs.environment, suffix.any_region);
     let policy = sections::policy(&mut reader, suffix.value, facts);
     let (public, vpc) = sections::servers(&mut reader, facts);
-    let upstream = sections::upstream(&mut reader);
+    let upstream = sections::upstream(&mut reader, facts);
     let forward = sections::forward(&mut reader, top.clients.clone(), facts);
     let dns = sections::dns(&mut reader, &forward.sni_listen, facts);
     let admin = sections::admin(&mut reader, facts);
@@ -74,7 +74,6 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
         endpoints,
         default_upstream: upstream.default,
         default_upstream_is_set: upstream.default_is_set,
-        via_parent: upstream.via_parent,
         zones,
         dns: dns::Config {
             listen: dns.listen,
@@ -82,6 +81,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
             clients: top.clients,
             upstreams: dns::Upstreams { public, vpc, zones: zone_servers },
             answer: dns.answer,
+            egress_proxy: forward.parent_proxy.clone().filter(|_| upstream.via_parent),
             extra_roots: forward.extra_roots.clone(),
         },
         vpc_is_set: upstream.vpc_is_set,

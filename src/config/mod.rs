@@ -60,8 +60,6 @@ pub struct Config {
     pub default_upstream: Upstream,
     /// Whether the operator chose it.
     pub default_upstream_is_set: bool,
-    /// Whether `https://` upstreams are asked through `forward.parent_proxy`.
-    pub via_parent: bool,
     /// The names of `[[upstream.zone]]`, in order; their servers stand at the same positions in `dns.upstreams.zones`.
     pub zones: Vec<HostName>,
     pub dns: dns::Config,

@@ -12,6 +12,7 @@ use super::error::{Problem, Reason, quoted};
 use super::read::Located;
 use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
+use crate::egress_proxy::{EgressProxy, Host};
 use crate::forward::Others;
 use crate::policy::{ApiId, HostName, Table, VpceId};
 
@@ -31,6 +32,9 @@ pub(super) struct Facts {
     pub(super) endpoint_ids: Vec<Located<VpceId>>,
     /// The same as written, with those that are no ids: what refers to them needs no second error.
     pub(super) endpoint_id_texts: Vec<Located<String>>,
+    /// Whether `https://` servers are asked through `forward.parent_proxy`.
+    pub(super) via_parent: bool,
+    pub(super) parent_proxy: Option<Located<EgressProxy>>,
     /// Whether `dns.forwarder_addresses` has any.
     pub(super) has_forwarder_addresses: bool,
     /// `forward.http`'s certificate and key.
@@ -48,7 +52,8 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     loops(facts, problems);
     tls_pair(facts, problems);
     answer_by_forwarder(config, document, problems);
-    via_parent(config, document, problems);
+    via_parent(facts, document, problems);
+    own_proxy(facts, problems);
     warnings(config, facts)
 }
 
@@ -202,14 +207,25 @@ fn answer_by_forwarder(config: &Config, document: &Document, problems: &mut Vec<
     }
 }
 
-fn via_parent(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+fn via_parent(facts: &Facts, document: &Document, problems: &mut Vec<Problem>) {
     let has_proxy = document.keys.get("forward.parent_proxy").is_some_and(|node| match &node.value {
         Value::Text(entry) => !entry.text.is_empty(),
         _ => false,
     });
-    if config.via_parent && !has_proxy {
+    if facts.via_parent && !has_proxy {
         let reason = Reason::new("this needs forward.parent_proxy", "set forward.parent_proxy, or remove via_parent");
         problems.push(Problem::new(&place(document, "upstream.via_parent"), "true", reason));
+    }
+}
+
+/// A proxy that is one of our own listeners would hand us what we hand it.
+fn own_proxy(facts: &Facts, problems: &mut Vec<Problem>) {
+    let Some(proxy) = &facts.parent_proxy else { return };
+    let &Host::Address(ip) = proxy.value.host() else { return };
+    let address = SocketAddr::new(ip, proxy.value.port());
+    if let Some((key, listener)) = facts.listeners.iter().find(|(_, listener)| reaches(address, listener.value)) {
+        let rule = format!("a proxy cannot be ourselves: {key} has {}", quoted(&listener.value.to_string()));
+        problems.push(proxy.problem(Reason::new(rule, "move that listener, or name another proxy")));
     }
 }
 

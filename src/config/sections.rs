@@ -119,13 +119,15 @@ pub(super) struct UpstreamSection {
     pub(super) via_parent: bool,
 }
 
-pub(super) fn upstream(reader: &mut Reader<'_>) -> UpstreamSection {
+pub(super) fn upstream(reader: &mut Reader<'_>, facts: &mut Facts) -> UpstreamSection {
     let words = [("public", Upstream::Public), ("vpc", Upstream::Vpc)];
+    let via_parent = reader.boolean("upstream.via_parent");
+    facts.via_parent = via_parent;
     UpstreamSection {
         default: reader.required_text("upstream.default", |text| values::one_of(text, &words)).unwrap_or_default(),
         default_is_set: reader.is_set("upstream.default"),
         vpc_is_set: reader.is_set("upstream.vpc"),
-        via_parent: reader.boolean("upstream.via_parent"),
+        via_parent,
     }
 }
 
@@ -174,6 +176,8 @@ pub(super) fn forward(reader: &mut Reader<'_>, clients: Networks, facts: &mut Fa
         _ => None,
     };
     facts.tls = (certificate, key);
+    let parent_proxy = reader.text("forward.parent_proxy", values::proxy);
+    facts.parent_proxy.clone_from(&parent_proxy);
     forward::Config {
         connect_listen: listeners(reader, facts, "forward.connect.listen"),
         sni_listen: listeners(reader, facts, "forward.sni.listen"),
@@ -185,7 +189,7 @@ pub(super) fn forward(reader: &mut Reader<'_>, clients: Networks, facts: &mut Fa
         public_networks: Networks::new(values_of(&reader.list("forward.public_networks", values::network))),
         public_port: reader.port("forward.public_port").unwrap_or(443),
         extra_roots: values_of(&reader.list("forward.extra_roots", values::path)),
-        parent_proxy: reader.text("forward.parent_proxy", values::proxy).map(|proxy| proxy.value),
+        parent_proxy: parent_proxy.map(|proxy| proxy.value),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The demo's result as a table that needs no DNS to be understood. Pure: outcomes in, text out.
 //!
-//! `run` fills it. Every cell is made from what a call came to, and is held against what it should have come to.
+//! `run` fills it: a column for each API, a row for each way of calling them. Every cell is made from what a call came
+//! to, and is held against what it should have come to.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -8,10 +9,11 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 
 use super::client::Outcome;
+use super::world::Place;
 
-/// Width of the column of names, and of each column of results: 104 columns in all.
-const NAME: usize = 48;
-const CELL: usize = 28;
+/// Width of the column of ways, and of each column of results; three APIs make 100 columns.
+const WAY: usize = 19;
+const CELL: usize = 27;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -19,18 +21,7 @@ const RED: &str = "31";
 const GREEN: &str = "32";
 const YELLOW: &str = "33";
 
-/// Whose addresses a name got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// All are the endpoint's.
-    Endpoint,
-    /// All are the public gateway's.
-    Internet,
-    /// Some of both, or others.
-    Elsewhere,
-}
-
-/// Where a name should lead, and what the call should answer.
+/// Who should answer a call, and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     pub place: Place,
@@ -41,46 +32,47 @@ pub struct Expected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     addresses: Vec<IpAddr>,
-    place: Place,
+    /// Where it led; `None` if nothing tells.
+    place: Option<Place>,
     /// The status, or the reason why there is none.
     status: Result<StatusCode, String>,
     expected: Expected,
 }
 
-/// One API: what a manager calls it, its name, and its call through each resolver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+/// One API: what a manager calls it, and its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Api {
     pub what: &'static str,
     pub name: &'static str,
-    pub vpc_alone: Cell,
-    pub with_sidegate: Cell,
+}
+
+/// One way of calling, and the call to each API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub way: &'static str,
+    pub cells: Vec<Cell>,
 }
 
 impl Cell {
-    /// Places an outcome's addresses and keeps what is shown of it.
-    pub fn new(outcome: Outcome, expected: Expected, endpoint: &[IpAddr], gateway: &[IpAddr]) -> Self {
-        let Outcome { addresses, status } = outcome;
-        let within = |group: &[IpAddr]| !addresses.is_empty() && addresses.iter().all(|one| group.contains(one));
-        let place = match (within(endpoint), within(gateway)) {
-            (true, _) => Place::Endpoint,
-            (_, true) => Place::Internet,
-            _ => Place::Elsewhere,
-        };
-        Self { addresses, place, status: status.map_err(|error| error.to_string()), expected }
+    /// Keeps what is shown of an outcome that led to `place`.
+    pub fn new(outcome: Outcome, place: Option<Place>, expected: Expected) -> Self {
+        let Outcome { addresses, reply } = outcome;
+        let status = reply.map(|reply| reply.status).map_err(|error| error.to_string());
+        Self { addresses, place, status, expected }
     }
 
-    /// Whether the name led where it should and the call answered what it should.
+    /// Whether the call led where it should and was answered what it should.
     pub fn as_expected(&self) -> bool {
-        self.place == self.expected.place && self.status == Ok(self.expected.status)
+        self.place == Some(self.expected.place) && self.status == Ok(self.expected.status)
     }
 
     /// `endpoint -> 403 Forbidden`
     fn result(&self) -> String {
-        match &self.status {
-            Ok(status) => leads(self.place, *status),
-            Err(reason) if self.addresses.is_empty() => reason.clone(),
-            Err(reason) => format!("{} -> {reason}", place(self.place)),
-        }
+        let status = match &self.status {
+            Ok(status) => words(*status),
+            Err(reason) => reason.clone(),
+        };
+        self.place.map_or_else(|| status.clone(), |place| format!("{} -> {status}", place.word()))
     }
 
     fn colour(&self) -> &'static str {
@@ -93,18 +85,14 @@ impl Cell {
 }
 
 impl Row {
-    fn cells(&self) -> [&Cell; 2] {
-        [&self.vpc_alone, &self.with_sidegate]
-    }
-
-    /// Whether both calls came out as they should.
+    /// Whether every call came out as it should.
     pub fn as_expected(&self) -> bool {
-        self.cells().into_iter().all(Cell::as_expected)
+        self.cells.iter().all(Cell::as_expected)
     }
 }
 
-/// The table with the problem told before it and the cure after it, in colours or without.
-pub fn render(rows: &[Row], colour: bool) -> String {
+/// The table with the problem told before it and the cure after it, in colours or without. `notes` follow the last row.
+pub fn render(apis: &[Api], rows: &[Row], notes: &[String], colour: bool) -> String {
     let paint = |code: &str, text: &str, width: usize| {
         let text: String = text.chars().take(width.saturating_sub(1)).collect();
         // Padding stays outside, so that a colour never changes a column.
@@ -116,26 +104,34 @@ pub fn render(rows: &[Row], colour: bool) -> String {
         }
     };
     let mut lines = vec![
-        "This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to that".into(),
-        "endpoint, which serves private APIs only: every call to a public API is answered 403 Forbidden.".into(),
+        "This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to".into(),
+        "that endpoint, which serves private APIs only: a call to a public API is answered 403 Forbidden.".into(),
         String::new(),
-        paint(BOLD, "", NAME) + &paint(BOLD, "VPC resolver alone", CELL) + &paint(BOLD, "with Sidegate", CELL),
-        "-".repeat(NAME + 2 * CELL),
     ];
+    // Names are too long for headings.
+    lines.extend(apis.iter().map(|api| paint(BOLD, api.what, CELL) + &paint(DIM, api.name, 2 * CELL)));
+    lines.push(String::new());
+    let headings: String = apis.iter().map(|api| paint(BOLD, api.what, CELL)).collect();
+    lines.push(paint(BOLD, "", WAY) + &headings);
+    lines.push("-".repeat(WAY + apis.len() * CELL));
     for row in rows {
-        let [alone, sidegate] = row.cells();
-        let three = |name: String, cell: &dyn Fn(&Cell) -> String| name + &cell(alone) + &cell(sidegate);
-        lines.push(three(paint(BOLD, row.what, NAME), &|cell| paint(cell.colour(), &cell.result(), CELL)));
-        lines.push(three(paint(DIM, row.name, NAME), &|cell| paint(DIM, &list(&cell.addresses), CELL)));
+        let line = |code: &str, first: &str, cell: &dyn Fn(&Cell) -> String| {
+            paint(code, first, WAY) + &row.cells.iter().map(cell).collect::<String>()
+        };
+        lines.push(line(BOLD, row.way, &|cell| paint(cell.colour(), &cell.result(), CELL)));
+        if row.cells.iter().any(|cell| !cell.addresses.is_empty()) {
+            lines.push(line(DIM, "", &|cell| paint(DIM, &list(&cell.addresses), CELL)));
+        }
         if !row.as_expected() {
-            lines.push(three(paint(YELLOW, "expected:", NAME), &|cell| {
-                paint(YELLOW, &leads(cell.expected.place, cell.expected.status), CELL)
+            lines.push(line(YELLOW, "expected:", &|Cell { expected, .. }| {
+                paint(YELLOW, &format!("{} -> {}", expected.place.word(), words(expected.status)), CELL)
             }));
         }
-        lines.push(String::new());
     }
+    lines.push(String::new());
+    lines.extend_from_slice(notes);
     lines.push(if rows.iter().all(Row::as_expected) {
-        "With Sidegate the private API stays on the endpoint and all others go to the internet: every call works."
+        "With Sidegate the private API stays on the endpoint and all others go to the internet:\nevery call works."
             .into()
     } else {
         "Not every call came out as it should: see the rows with an expected line.".into()
@@ -147,16 +143,8 @@ pub fn render(rows: &[Row], colour: bool) -> String {
     })
 }
 
-fn leads(to: Place, status: StatusCode) -> String {
-    format!("{} -> {} {}", place(to), status.as_u16(), status.canonical_reason().unwrap_or_default())
-}
-
-fn place(place: Place) -> &'static str {
-    match place {
-        Place::Endpoint => "endpoint",
-        Place::Internet => "internet",
-        Place::Elsewhere => "elsewhere",
-    }
+fn words(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default())
 }
 
 fn list(addresses: &[IpAddr]) -> String {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::client::{ClientError, ask, exchange, resolve};
+use super::client::{ClientError, Outcome, Reply, ask, exchange, resolve};
 use super::dns_server::DnsServer;
 use super::*;
 
@@ -195,7 +195,7 @@ async fn each_gate_serves_its_own_apis_alone() {
         (gateway, names.public_api, SERVED),
         (gateway, names.custom_domain, SERVED),
     ] {
-        assert_eq!(client.get(address, name).await.unwrap(), status, "{name} at {address}");
+        assert_eq!(client.get(address, name).await.unwrap().status, status, "{name} at {address}");
     }
 }
 
@@ -234,25 +234,26 @@ async fn a_resolver_that_sends_each_name_home_makes_every_row_true() {
     zones.add_a(world.names().private_api, 60, &ENDPOINT).unwrap();
     let stand_in = DnsServer::start(LOOPBACK, zones).await.unwrap();
     let mut out = Vec::new();
-    let good = run(&world, stand_in.address(), &mut out, false).await.unwrap();
+    let good = run(&world, &[Way::Dns(stand_in.address())], &mut out, false).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(good, "{text}");
     insta::assert_snapshot!(text, @"
-    This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to that
-    endpoint, which serves private APIs only: every call to a public API is answered 403 Forbidden.
+    This VPC has an API Gateway endpoint with private DNS on. Its resolver sends every API's name to
+    that endpoint, which serves private APIs only: a call to a public API is answered 403 Forbidden.
 
-                                                    VPC resolver alone          with Sidegate
-    --------------------------------------------------------------------------------------------------------
-    Private API                                     endpoint -> 200 OK          endpoint -> 200 OK
-    a1b2c3d4e5.execute-api.us-east-1.amazonaws.com  127.0.0.11, 127.0.0.12      127.0.0.11, 127.0.0.12
+    Private API                a1b2c3d4e5.execute-api.us-east-1.amazonaws.com
+    Public API                 f6g7h8i9j0.execute-api.us-east-1.amazonaws.com
+    Public custom domain       api.example.com
 
-    Public API                                      endpoint -> 403 Forbidden   internet -> 200 OK
-    f6g7h8i9j0.execute-api.us-east-1.amazonaws.com  127.0.0.11, 127.0.0.12      127.0.0.21
+                       Private API                Public API                 Public custom domain
+    ----------------------------------------------------------------------------------------------------
+    VPC resolver alone endpoint -> 200 OK         endpoint -> 403 Forbidden  endpoint -> 403 Forbidden
+                       127.0.0.11, 127.0.0.12     127.0.0.11, 127.0.0.12     127.0.0.11, 127.0.0.12
+    Sidegate's DNS     endpoint -> 200 OK         internet -> 200 OK         internet -> 200 OK
+                       127.0.0.11, 127.0.0.12     127.0.0.21                 127.0.0.21
 
-    Custom domain of a public API                   endpoint -> 403 Forbidden   internet -> 200 OK
-    api.example.com                                 127.0.0.11, 127.0.0.12      127.0.0.21
-
-    With Sidegate the private API stays on the endpoint and all others go to the internet: every call works.
+    With Sidegate the private API stays on the endpoint and all others go to the internet:
+    every call works.
     ");
 }
 
@@ -260,21 +261,118 @@ async fn a_resolver_that_sends_each_name_home_makes_every_row_true() {
 async fn public_dns_alone_is_no_cure_because_the_private_row_fails() {
     let world = World::start().await.unwrap();
     let mut out = Vec::new();
-    assert!(!run(&world, world.public_resolver(), &mut out, false).await.unwrap());
+    assert!(!run(&world, &[Way::Dns(world.public_resolver())], &mut out, false).await.unwrap());
     assert!(String::from_utf8(out).unwrap().contains("no such name"));
 }
 
 #[tokio::test]
 async fn the_vpc_resolver_alone_is_no_cure_because_the_public_rows_fail() {
     let world = World::start().await.unwrap();
-    assert!(!run(&world, world.vpc_resolver(), &mut Vec::new(), false).await.unwrap());
+    assert!(!run(&world, &[Way::Dns(world.vpc_resolver())], &mut Vec::new(), false).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_sidegate_that_is_not_there_fails_every_row_at_once() {
+async fn a_sidegate_that_is_not_there_fails_every_call_of_its_row() {
     let world = World::start().await.unwrap();
     let nobody = tokio::net::UdpSocket::bind((LOOPBACK, 0)).await.unwrap().local_addr().unwrap();
     let mut out = Vec::new();
-    assert!(!run(&world, nobody, &mut out, false).await.unwrap());
+    assert!(!run(&world, &[Way::Dns(nobody)], &mut out, false).await.unwrap());
     assert_eq!(String::from_utf8(out).unwrap().matches("no DNS answer").count(), 3);
+}
+
+#[tokio::test]
+async fn a_forwarder_that_is_not_there_fails_every_call_of_its_row() {
+    let world = World::start().await.unwrap();
+    let nobody = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap().local_addr().unwrap();
+    for way in [Way::Connect(nobody), Way::Sni(nobody), Way::Http(nobody)] {
+        let mut out = Vec::new();
+        assert!(!run(&world, &[way], &mut out, false).await.unwrap());
+        assert_eq!(String::from_utf8(out).unwrap().matches("no connection").count(), 3, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_entrance_that_leads_all_names_to_one_gate_is_seen_through() {
+    let world = World::start().await.unwrap();
+    let gateway = SocketAddr::new(world.gateway_addresses()[0], world.https_port());
+    let mut out = Vec::new();
+    assert!(!run(&world, &[Way::Sni(gateway)], &mut out, false).await.unwrap());
+    let text = String::from_utf8(out).unwrap();
+    // A 403 does not say who wrote it, and that is what is shown.
+    assert!(
+        text.contains(
+            "\nSNI                403 Forbidden              internet -> 200 OK         internet -> 200 OK\n"
+        ),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_takes_a_proxys_refusal_for_what_it_is_and_sends_nothing_more() {
+    let world = World::start().await.unwrap();
+    let proxy = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let refuse = tokio::spawn(async move {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut head = vec![0; 128];
+        let length = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        (String::from_utf8(head[..length].to_vec()).unwrap(), rest)
+    });
+    let outcome = world.client().call(Way::Connect(address), "api.example.com").await;
+    assert!(matches!(outcome.reply, Err(ClientError::TunnelRefused(REFUSED))), "{outcome:?}");
+    let head = "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
+    assert_eq!(refuse.await.unwrap(), (head.to_owned(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_proxys_answer_that_does_not_end_is_given_up() {
+    let world = World::start().await.unwrap();
+    let proxy = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let talk = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        while stream.write_all(b"HTTP/1.1 200 OK\r\nX: x\r\n").await.is_ok() {}
+    };
+    let client = world.client();
+    let (outcome, ()) = tokio::join!(client.call(Way::Connect(address), "api.example.com"), talk);
+    assert!(matches!(outcome.reply, Err(ClientError::NoTunnel(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_plain_call_names_the_api_in_its_host_and_nowhere_else() {
+    let world = World::start().await.unwrap();
+    let entrance = tokio::net::TcpListener::bind((LOOPBACK, 0)).await.unwrap();
+    let address = entrance.local_addr().unwrap();
+    let serve = async {
+        let (mut stream, _) = entrance.accept().await.unwrap();
+        let mut head = vec![0; 128];
+        let length = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{\"through\":\"the endpoint\"}").await.unwrap();
+        String::from_utf8(head[..length].to_vec()).unwrap()
+    };
+    let client = world.client();
+    let (outcome, head) = tokio::join!(client.call(Way::Http(address), "api.example.com"), serve);
+    assert_eq!(head, "GET / HTTP/1.1\r\nhost: api.example.com\r\n\r\n");
+    assert_eq!(world.place_of(&outcome), Some(Place::Endpoint));
+    assert_eq!(outcome.reply.unwrap().status, SERVED);
+}
+
+#[tokio::test]
+async fn the_place_is_told_by_all_of_the_addresses_or_else_by_the_gate() {
+    let world = World::start().await.unwrap();
+    let gateway = world.gateway_addresses()[0];
+    let place = |addresses: &[IpAddr], through: Option<&str>| {
+        let reply = Ok(Reply { status: SERVED, through: through.map(str::to_owned) });
+        world.place_of(&Outcome { addresses: addresses.to_vec(), reply })
+    };
+    assert_eq!(place(&[ENDPOINT[0].into()], None), Some(Place::Endpoint));
+    assert_eq!(place(&[gateway], Some("the endpoint")), Some(Place::Internet));
+    assert_eq!(place(&[ENDPOINT[0].into(), gateway], None), Some(Place::Elsewhere));
+    assert_eq!(place(&[], Some("the endpoint")), Some(Place::Endpoint));
+    assert_eq!(place(&[], Some("the internet")), Some(Place::Internet));
+    assert_eq!(place(&[], Some("another gate")), Some(Place::Elsewhere));
+    assert_eq!(place(&[], None), None);
 }

@@ -10,7 +10,7 @@ use hickory_proto::ProtoError;
 use rustls::ClientConfig;
 
 use super::certificates::Authority;
-use super::client::Client;
+use super::client::{Client, Outcome};
 use super::dns_server::DnsServer;
 use super::gate::Gate;
 use super::sockets;
@@ -56,6 +56,32 @@ const NAMES: Names = Names {
     internal: "db.corp.internal",
 };
 
+/// Who answers calls in this world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The VPC endpoint, which serves private APIs.
+    Endpoint,
+    /// The public gateway.
+    Internet,
+    /// Neither, or now this and now that.
+    Elsewhere,
+}
+
+impl Place {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Place::Endpoint => "endpoint",
+            Place::Internet => "internet",
+            Place::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+/// What the two gates call themselves.
+const ENDPOINT_LABEL: &str = "the endpoint";
+const GATEWAY_LABEL: &str = "the internet";
+
 /// A VPC with an `execute-api` endpoint whose private DNS is on, and as much internet as it takes to miss it.
 ///
 /// All of it lives on 127.0.0.0/8 in this process, and ends when the value is dropped.
@@ -91,8 +117,8 @@ impl World {
             vpc_resolver: DnsServer::start(VPC_RESOLVER.into(), vpc).await?,
             public_resolver: DnsServer::start(PUBLIC_RESOLVER.into(), public).await?,
             _gates: [
-                Gate::start("the endpoint", endpoint, tls.clone(), &[NAMES.private_api]).await?,
-                Gate::start("the internet", gateway, tls, &[NAMES.public_api, NAMES.custom_domain]).await?,
+                Gate::start(ENDPOINT_LABEL, endpoint, tls.clone(), &[NAMES.private_api]).await?,
+                Gate::start(GATEWAY_LABEL, gateway, tls, &[NAMES.public_api, NAMES.custom_domain]).await?,
             ],
             https_port,
             client: Client::new(authority.client_config()?, https_port),
@@ -118,6 +144,24 @@ impl World {
     /// The addresses of the public gateway.
     pub fn gateway_addresses(&self) -> Vec<IpAddr> {
         GATEWAY.map(IpAddr::V4).to_vec()
+    }
+
+    /// Where a call led: whose addresses the name got, all of them, or who says to have served it. `None` if neither
+    /// tells.
+    pub fn place_of(&self, outcome: &Outcome) -> Option<Place> {
+        let within = |group: &[Ipv4Addr]| outcome.addresses.iter().all(|ip| group.iter().any(|one| ip == one));
+        if !outcome.addresses.is_empty() {
+            return Some(match (within(&ENDPOINT), within(&GATEWAY)) {
+                (true, _) => Place::Endpoint,
+                (_, true) => Place::Internet,
+                _ => Place::Elsewhere,
+            });
+        }
+        Some(match outcome.reply.as_ref().ok()?.through.as_deref()? {
+            ENDPOINT_LABEL => Place::Endpoint,
+            GATEWAY_LABEL => Place::Internet,
+            _ => Place::Elsewhere,
+        })
     }
 
     /// The port on which both gates listen, where 443 would be.

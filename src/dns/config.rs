@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::upstream::Server;
+use crate::egress_proxy::EgressProxy;
 use crate::policy::Networks;
 
 /// The DNS plane's configuration.
@@ -18,6 +19,8 @@ pub struct Config {
     pub clients: Networks,
     pub upstreams: Upstreams,
     pub answer: ZoneAnswer,
+    /// Between us and `https://` servers of every group; its own name is looked up through the `vpc` group.
+    pub egress_proxy: Option<EgressProxy>,
     /// PEM files with roots to trust beside the platform's.
     pub extra_roots: Vec<PathBuf>,
 }

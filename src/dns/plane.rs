@@ -66,7 +66,7 @@ impl Plane {
         let bound = bind_all(&config.listen, &config)?;
         let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
-        let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+        let upstreams = upstreams_of(&config)?;
         let resolver = Arc::new(Resolver::new(table, upstreams, CACHE_BYTES, observer));
         let (clients, forwarder) = (config.clients.clone(), forwarder_of(&config));
         let service = Service { resolver, clients, forwarder, counters: Arc::new(Counters::default()) };
@@ -124,11 +124,13 @@ impl Plane {
         let addresses: Vec<SocketAddr> = self.addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
-        let same_upstreams = config.upstreams == self.config.upstreams && config.extra_roots == self.config.extra_roots;
+        let same_upstreams = config.upstreams == self.config.upstreams
+            && config.egress_proxy == self.config.egress_proxy
+            && config.extra_roots == self.config.extra_roots;
         let resolver = if same_upstreams {
             current.resolver.with_table(table, observer)
         } else {
-            let upstreams = Upstreams::new(&config.upstreams, &config.extra_roots)?;
+            let upstreams = upstreams_of(&config)?;
             Resolver::new(table, upstreams, CACHE_BYTES, observer)
         };
         if config.workers != self.config.workers {
@@ -155,6 +157,10 @@ impl Plane {
 fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
     let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
     addresses.iter().map(bind).collect()
+}
+
+fn upstreams_of(config: &Config) -> Result<Upstreams, UpstreamsError> {
+    Upstreams::new(&config.upstreams, &config.extra_roots, config.egress_proxy.as_ref())
 }
 
 /// What the names of our zones resolve to, unless it is endpoint and public addresses.

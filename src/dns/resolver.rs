@@ -352,7 +352,7 @@ fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer 
             ExtendedError::NoReachableAuthority
         }
         AskError::Malformed => ExtendedError::InvalidData,
-        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) => {
+        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) | AskError::Egress(_) => {
             ExtendedError::NetworkError
         }
     };

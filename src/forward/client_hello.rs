@@ -104,14 +104,6 @@ impl HelloError {
     }
 }
 
-/// Reads the ClientHello at the start of `bytes`; see [`HelloReader::read`].
-///
-/// # Errors
-/// [`HelloError`], as soon as the bytes cannot become a ClientHello.
-pub fn read(bytes: &[u8]) -> Result<Reading, HelloError> {
-    HelloReader::default().read(bytes)
-}
-
 /// Follows a ClientHello while it arrives, in however small pieces: each byte is looked at once, and once more when the
 /// message is whole. Allocates only for a message in several records, once.
 #[derive(Debug, Default)]

@@ -129,7 +129,7 @@ async fn open(head: &Head, connection: &Connection, record: &mut Record) -> Resu
     }
     let host = head.single("host")?.map(|host| text(host)).transpose()?;
     let destination = target(text(&head.target)?, host)?;
-    connection.service().connect(Entrance::Connect, destination, record).await
+    connection.service().router.connect(Entrance::Connect, destination, record).await
 }
 
 /// The destination, if the two places that name it agree; a Host may leave the port out.

@@ -1,7 +1,8 @@
-//! The head of a request as it came: every byte that matters kept, everything ambiguous refused.
+//! The head of a message as it came: every byte that matters kept, everything ambiguous refused.
 //!
-//! `connect` and `http` read requests with it before anything acts on them. HTTP libraries mend or hide what would be
-//! read in two ways (a doubled Host, a length beside an encoding); here such a request ends in a 400 (RFC 9112).
+//! `connect` and `http` read requests with it before anything acts on them, `http` also the answers. HTTP libraries mend
+//! or hide what would be read in two ways (a doubled Host, a length beside an encoding); here such a request ends in a
+//! 400, such an answer in a 502 (RFC 9112).
 
 use bytes::{Bytes, BytesMut};
 
@@ -62,6 +63,17 @@ impl Head {
     }
 }
 
+/// Status line and fields of an answer, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    pub version: Version,
+    /// Three digits.
+    pub status: u16,
+    /// May be empty.
+    pub reason: Bytes,
+    pub fields: Vec<Field>,
+}
+
 /// Finds the head at the start of what a connection has sent so far.
 #[derive(Debug, Default)]
 pub struct HeadReader {
@@ -70,34 +82,47 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// Takes the head off the front of `buffer` once it is whole; what follows it stays there.
+    /// Takes the head of a request off the front of `buffer` once it is whole; what follows it stays there.
     ///
     /// # Errors
     /// A head that is too long, malformed, or ambiguous.
     pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Refusal> {
+        self.take_bytes(buffer).map_err(|TooLong| too_long())?.map(parse).transpose()
+    }
+
+    /// Takes the head of an answer off the front of `buffer`, as [`HeadReader::take`] does.
+    ///
+    /// # Errors
+    /// As there, with [`Cause::BadResponse`].
+    pub fn take_response(&mut self, buffer: &mut BytesMut) -> Result<Option<ResponseHead>, Refusal> {
+        let long = |TooLong| bad_answer(format!("its head is longer than {MAX_HEAD} bytes"));
+        self.take_bytes(buffer).map_err(long)?.map(parse_response).transpose()
+    }
+
+    fn take_bytes(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
         let from = self.scanned.saturating_sub(3);
         let end = buffer.get(from..).and_then(|new| new.windows(4).position(|four| four == b"\r\n\r\n"));
         let Some(length) = end.map(|end| from + end + 4) else {
             self.scanned = buffer.len();
-            return if buffer.len() > MAX_HEAD { Err(too_long()) } else { Ok(None) };
+            return if buffer.len() > MAX_HEAD { Err(TooLong) } else { Ok(None) };
         };
         if length > MAX_HEAD {
-            return Err(too_long());
+            return Err(TooLong);
         }
         self.scanned = 0;
-        parse(&buffer.split_to(length).freeze()).map(Some)
+        Ok(Some(buffer.split_to(length).freeze()))
     }
 }
 
-fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
-    // Some readers end a line at a bare LF, others do not: what stands behind one is read in two ways.
-    let line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    if line_feeds.into_iter().any(|(at, _)| at == 0 || bytes.get(at - 1) != Some(&b'\r')) {
+struct TooLong;
+
+fn parse(bytes: Bytes) -> Result<Head, Refusal> {
+    if has_bare_line_feed(&bytes) {
         return Err(bad("a line of the request ends without CR"));
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    match request.parse(bytes) {
+    match request.parse(&bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the request ends before its head does")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -106,14 +131,12 @@ fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
         Err(httparse::Error::Version) => return Err(bad("HTTP/1.1 and HTTP/1.0 are served here")),
         Err(error) => return Err(bad(format!("the request cannot be read: {error}"))),
     }
-    let slice = |text: &[u8]| bytes.slice_ref(text);
+    let slice = |text: &str| bytes.slice_ref(text.as_bytes());
     let head = Head {
-        method: slice(request.method.unwrap_or_default().as_bytes()),
-        target: slice(request.path.unwrap_or_default().as_bytes()),
-        version: if request.version == Some(0) { Version::Http10 } else { Version::Http11 },
-        fields: (request.headers.iter())
-            .map(|field| Field { name: slice(field.name.as_bytes()), value: slice(field.value) })
-            .collect(),
+        method: slice(request.method.unwrap_or_default()),
+        target: slice(request.path.unwrap_or_default()),
+        version: version(request.version),
+        fields: slices(&bytes, request.headers),
     };
     // RFC 9112 section 3.2: exactly one, but HTTP/1.0 may do without.
     if head.single("host")?.is_none() && head.version == Version::Http11 {
@@ -122,8 +145,57 @@ fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
     Ok(head)
 }
 
+fn parse_response(bytes: Bytes) -> Result<ResponseHead, Refusal> {
+    if has_bare_line_feed(&bytes) {
+        return Err(bad_answer("a line ends without CR"));
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    match response.parse(&bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(bad_answer("it ends before its head does")),
+        Err(error) => return Err(bad_answer(error)),
+    }
+    Ok(ResponseHead {
+        version: version(response.version),
+        status: response.code.unwrap_or_default(),
+        reason: reason(&bytes),
+        fields: slices(&bytes, response.headers),
+    })
+}
+
+/// What follows `HTTP/1.1 200 ` on its line; the parser gives no reason that is not ASCII.
+fn reason(bytes: &Bytes) -> Bytes {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or_default() + "HTTP/1.1 200".len();
+    let length = bytes.get(start..).and_then(|rest| rest.iter().position(|byte| *byte == b'\r')).unwrap_or_default();
+    let reason = bytes.slice(start..start + length);
+    if reason.first() == Some(&b' ') { reason.slice(1..) } else { reason }
+}
+
+/// Some readers end a line at a bare LF, others do not: what stands behind one is read in two ways.
+fn has_bare_line_feed(bytes: &[u8]) -> bool {
+    let mut line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    line_feeds.any(|(at, _)| at == 0 || bytes.get(at - 1) != Some(&b'\r'))
+}
+
+fn version(parsed: Option<u8>) -> Version {
+    if parsed == Some(0) { Version::Http10 } else { Version::Http11 }
+}
+
+fn slices(bytes: &Bytes, fields: &[httparse::Header<'_>]) -> Vec<Field> {
+    let field = |field: &httparse::Header<'_>| Field {
+        name: bytes.slice_ref(field.name.as_bytes()),
+        value: if field.value.is_empty() { Bytes::new() } else { bytes.slice_ref(field.value) },
+    };
+    fields.iter().map(field).collect()
+}
+
 fn bad(words: impl Into<String>) -> Refusal {
     Refusal::new(Cause::BadRequest, words)
+}
+
+fn bad_answer(words: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Cause::BadResponse, format!("the server's answer cannot be read: {words}"))
 }
 
 fn too_long() -> Refusal {
@@ -178,6 +250,21 @@ mod tests {
             "GET /\r\nHost: a\r\n\r\n",
         ] {
             assert_eq!(take(text).unwrap_err().cause, Cause::BadRequest, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_answers_status_line_and_fields_are_kept_byte_for_byte() {
+        let read = |text: &str| HeadReader::default().take_response(&mut BytesMut::from(text));
+        let head = read("HTTP/1.1 404 N\u{f6}  t\r\nX-b: 1\r\nx-A:\r\n\r\n").unwrap().unwrap();
+        assert_eq!((head.status, head.reason.as_ref()), (404, "N\u{f6}  t".as_bytes()));
+        let names: Vec<_> = head.fields.iter().map(|field| field.name.as_ref()).collect();
+        assert_eq!(names, [b"X-b", b"x-A"]);
+        for (text, reason) in [("HTTP/1.0 200\r\n\r\n", ""), ("HTTP/1.1 200 \r\n\r\n", "")] {
+            assert_eq!(read(text).unwrap().unwrap().reason, reason);
+        }
+        for bad in ["HTTP/1.1 200 OK\nX: 1\r\n\r\n", "HTTP/2 200\r\n\r\n", "HTTP/1.1 OK\r\n\r\n", "ICY 200\r\n\r\n"] {
+            assert_eq!(read(bad).unwrap_err().cause, Cause::BadResponse, "{bad:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! and the destination rules for the way; the dialer resolves, checks every address, and connects.
 //!
 //! - `connect`, `sni`: the entrances; `tunnel`, `closing`: what they share
-//! - `destination`, `permit`, `refusal`: where to, whether and which way, why not
+//! - `destination`, `permit`, `refusal`: where to, whether and which way, why not; `router`: all of it for an entrance
 //! - `dial`, `race`, `dead`, `address`: a connection, from addresses that were checked one by one
 //! - `head`, `client_hello`, `alert`: HTTP/1.1 requests and TLS, as bytes
 //! - `relay`: bytes both ways
@@ -22,11 +22,13 @@ mod dead;
 mod destination;
 mod dial;
 mod head;
+mod http;
 mod permit;
 mod plane;
 mod race;
 mod refusal;
 mod relay;
+mod router;
 mod service;
 mod sni;
 mod tunnel;

@@ -16,9 +16,11 @@ use super::access::Journal;
 use super::address::AddressRules;
 use super::config::{Config, Others};
 use super::dial::{Dialer, Resolve};
+use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
+use super::router::Router;
 use super::service::{Connection, Drain, Service};
-use super::{connect, sni};
+use super::{connect, http, sni};
 use crate::policy::Table;
 use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
 
@@ -49,6 +51,8 @@ impl std::fmt::Debug for Surroundings {
 pub enum PlaneError {
     #[error("forward.{}.listen: cannot bind {address}: {}", .entrance.label(), bind_advice(.error, .address))]
     Bind { entrance: Entrance, address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Http(#[from] GatewayError),
 }
 
 /// The HTTPS forwarder. Dropping it closes its listeners.
@@ -119,7 +123,7 @@ impl Plane {
         let bound = bind_all(asked(config))?;
         let journal = Arc::new(Journal::default());
         let addresses = bound.iter().map(|bound| bound.address).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&journal));
+        let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
         let (bounds, drain) = (Arc::default(), Drain::default());
         Ok(Self {
             service: watch::Sender::new(Arc::new(service)),
@@ -187,7 +191,7 @@ impl Plane {
         let bound = bind_all(wanted.iter().copied().filter(is_new))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&self.journal));
+        let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
         Ok(Prepared { wanted, bound, service })
     }
 
@@ -231,19 +235,24 @@ fn bind_all(asked: impl Iterator<Item = Asked>) -> Result<Vec<Bound>, PlaneError
     asked.map(bind).collect()
 }
 
-fn service(config: &Config, surroundings: Surroundings, own: Vec<SocketAddr>, journal: Arc<Journal>) -> Service {
+fn service(
+    config: &Config,
+    surroundings: Surroundings,
+    own: Vec<SocketAddr>,
+    journal: Arc<Journal>,
+) -> Result<Service, PlaneError> {
     let Surroundings { table, resolve, other_listeners } = surroundings;
     let own_listeners = own.into_iter().chain(other_listeners).collect();
     let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };
     let private = config.connect_listen.iter().all(|listener| listener.ip().is_loopback());
     let others = config.others.unwrap_or(if private { Others::Direct } else { Others::Refuse });
-    Service {
+    let router = Router {
         table,
         destinations: Destinations { allow: config.allow.clone(), others },
         dialer: Dialer::new(resolve, addresses, config.public_port, config.parent_proxy.clone()),
-        clients: config.clients.clone(),
-        journal,
-    }
+    };
+    let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new(config)?) };
+    Ok(Service { router, clients: config.clients.clone(), journal, http })
 }
 
 /// What the connections of a listener share.
@@ -273,7 +282,7 @@ impl Acceptor {
         match self.entrance {
             Entrance::Connect => drop(self.drain.tracker.spawn(connect::serve(stream, connection))),
             Entrance::Sni => drop(self.drain.tracker.spawn(sni::serve(stream, connection))),
-            Entrance::Http => {}
+            Entrance::Http => drop(self.drain.tracker.spawn(http::serve(stream, connection))),
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Cause {
     Loop,
     /// Two names in one request lead to different places.
     Mismatch,
+    /// The request is for another name than the TLS connection it came by.
+    Misdirected,
     /// The client hello names nobody.
     NoServerName,
     NoSuchName,
@@ -65,6 +67,7 @@ impl Cause {
             ProhibitedAddress => (403, "destination_ip_prohibited", Alert::ACCESS_DENIED, "prohibited_address"),
             Loop => (403, "proxy_loop_detected", Alert::ACCESS_DENIED, "loop"),
             Mismatch => (403, "http_request_denied", Alert::UNRECOGNIZED_NAME, "mismatch"),
+            Misdirected => (421, "http_request_denied", Alert::UNRECOGNIZED_NAME, "misdirected"),
             NoServerName => (403, "http_request_denied", Alert::MISSING_EXTENSION, "no_server_name"),
             NoSuchName => (502, "dns_error", Alert::UNRECOGNIZED_NAME, "no_such_name"),
             DnsFailure => (502, "dns_error", Alert::INTERNAL_ERROR, "dns_failure"),

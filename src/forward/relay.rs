@@ -15,13 +15,17 @@ use std::pin::pin;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use meter::Meter;
 use splice::Pipe;
+
+/// A client to which the last bytes are still on their way has so long to take them.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One side of a relay.
 pub struct End(Either<TcpStream, Box<dyn Duplex>>);
@@ -77,6 +81,10 @@ pub enum Reason {
     Finished,
     /// No byte moved in either direction for too long.
     Idle,
+    /// The client had said all it wanted, and went without waiting for the rest of the answer.
+    ClientLeft,
+    /// The upstream had said all it wanted, and went without reading the rest.
+    UpstreamLeft,
     /// The client's connection failed, mostly by a reset.
     ClientReset,
     /// The upstream's connection failed, mostly by a reset.
@@ -91,6 +99,8 @@ impl Reason {
         match self {
             Self::Finished => "finished",
             Self::Idle => "idle",
+            Self::ClientLeft => "client_left",
+            Self::UpstreamLeft => "upstream_left",
             Self::ClientReset => "client_reset",
             Self::UpstreamReset => "upstream_reset",
             Self::Stopped => "stopped",
@@ -98,11 +108,24 @@ impl Reason {
     }
 }
 
-/// Which side of one direction failed.
+/// What keeps one direction from going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Broken {
     Reader,
     Writer,
+    /// Who is written to had ended its own direction and closed: what it said before is whole, and may still be on its
+    /// way.
+    Gone,
+}
+
+impl Broken {
+    /// After the peer's end of stream a reset shows as EPIPE, without one as ECONNRESET.
+    fn writing(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected => Self::Gone,
+            _ => Self::Writer,
+        }
+    }
 }
 
 /// Joins the two until both directions have ended, no byte has moved for `idle`, or `stop`.
@@ -134,9 +157,16 @@ async fn relay_through(
             let down = splice::carry(&upstream, &client, meter.down(), open_pipe);
             let reason =
                 join(pin!(up), pin!(down), pin!(failed(&client)), pin!(failed(&upstream)), ended.as_mut()).await;
-            if reason != Reason::Finished {
-                reset(&client);
-                reset(&upstream);
+            match reason {
+                Reason::Finished => {}
+                Reason::UpstreamLeft => {
+                    let mut client = client;
+                    take_the_rest(&mut client).await;
+                }
+                _ => {
+                    reset(&client);
+                    reset(&upstream);
+                }
             }
             reason
         }
@@ -146,9 +176,13 @@ async fn relay_through(
             let up = copy::carry(&mut client_read, &mut upstream_write, meter.up());
             let down = copy::carry(&mut upstream_read, &mut client_write, meter.down());
             let reason = join(pin!(up), pin!(down), pending(), pending(), ended.as_mut()).await;
-            if reason != Reason::Finished {
-                End(client_read.unsplit(client_write)).reset();
-                End(upstream_read.unsplit(upstream_write)).reset();
+            match reason {
+                Reason::Finished => {}
+                Reason::UpstreamLeft => take_the_rest(&mut client_read).await,
+                _ => {
+                    End(client_read.unsplit(client_write)).reset();
+                    End(upstream_read.unsplit(upstream_write)).reset();
+                }
             }
             reason
         }
@@ -166,31 +200,45 @@ async fn join(
     mut upstream_failed: impl Future<Output = ()> + Unpin,
     mut ended: impl Future<Output = Reason> + Unpin,
 ) -> Reason {
-    let (mut up_ended, mut down_ended) = (false, false);
-    while !(up_ended && down_ended) {
+    let (mut up_end, mut down_end) = (None, None);
+    while up_end.is_none() || down_end.is_none() {
         tokio::select! {
-            result = &mut up, if !up_ended => match result {
-                Ok(()) => up_ended = true,
+            result = &mut up, if up_end.is_none() => match result {
                 Err(Broken::Reader) => return Reason::ClientReset,
                 Err(Broken::Writer) => return Reason::UpstreamReset,
+                ended_or_gone => up_end = Some(ended_or_gone),
             },
-            result = &mut down, if !down_ended => match result {
-                Ok(()) => down_ended = true,
+            result = &mut down, if down_end.is_none() => match result {
                 Err(Broken::Reader) => return Reason::UpstreamReset,
                 Err(Broken::Writer) => return Reason::ClientReset,
+                ended_or_gone => down_end = Some(ended_or_gone),
             },
-            () = &mut client_failed, if up_ended => return Reason::ClientReset,
-            () = &mut upstream_failed, if down_ended => return Reason::UpstreamReset,
+            () = &mut client_failed, if up_end == Some(Ok(())) => return Reason::ClientLeft,
+            () = &mut upstream_failed, if down_end == Some(Ok(())) => return Reason::UpstreamLeft,
             reason = &mut ended => return reason,
         }
     }
-    Reason::Finished
+    match (up_end, down_end) {
+        (Some(Ok(())), Some(Ok(()))) => Reason::Finished,
+        (_, Some(Ok(()))) => Reason::UpstreamLeft,
+        (Some(Ok(())), _) => Reason::ClientLeft,
+        _ => Reason::ClientReset,
+    }
 }
 
 /// Waits until the connection has failed. Bytes that came before may still be unread.
 async fn failed(stream: &TcpStream) {
     // It is an error, too, if the runtime will not say.
     let _ = stream.ready(Interest::ERROR).await;
+}
+
+/// Reads on for nobody until the client has ended too: what it was sent last is still on its way, and a socket that is
+/// closed with bytes unread takes that back.
+async fn take_the_rest(client: &mut (impl AsyncRead + Unpin)) {
+    let mut buffer = vec![0; 4096];
+    let rest = async { while let Ok(1..) = client.read(&mut buffer).await {} };
+    // A client that goes on for longer is not reading.
+    let _ = timeout(LAST_WORDS, rest).await;
 }
 
 /// Makes the kernel send a reset, not an end of stream, when the socket is dropped.

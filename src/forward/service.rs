@@ -7,68 +7,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::{Journal, Record};
-use super::destination::Destination;
-use super::dial::{Dialer, Dialled};
-use super::permit::{Destinations, Entrance, Permit, permit};
-use super::refusal::{Cause, Refusal};
-use crate::policy::{Networks, Table};
+use super::access::Journal;
+use super::http::Gateway;
+use super::router::Router;
+use crate::policy::Networks;
 use crate::tcp_listener::Place;
 
 /// One configuration of the plane at work.
 #[derive(Debug)]
 pub struct Service {
-    pub table: watch::Receiver<Arc<Table>>,
-    pub destinations: Destinations,
-    pub dialer: Dialer,
+    pub router: Router,
     /// Who may use the listeners.
     pub clients: Networks,
     pub journal: Arc<Journal>,
-}
-
-impl Service {
-    /// Whether a destination may be dialled under the table in force, and which way.
-    ///
-    /// # Errors
-    /// As [`permit`].
-    pub fn permit(&self, entrance: Entrance, destination: Destination) -> Result<Permit, Refusal> {
-        permit(&self.table.borrow(), &self.destinations, entrance, destination)
-    }
-
-    /// Connects to what is permitted. If that teaches the table that the name is private, goes there.
-    ///
-    /// # Errors
-    /// As [`Dialer::dial`].
-    pub async fn dial(&self, entrance: Entrance, asked: Permit) -> Result<Dialled, Refusal> {
-        let (learnable, destination) = (asked.learnable, asked.destination);
-        match self.dialer.dial(asked).await {
-            Err(refusal) if learnable && refusal.cause == Cause::NoSuchName => {
-                match self.permit(entrance, destination)? {
-                    learned if learned.way.endpoint().is_some() => self.dialer.dial(learned).await,
-                    _ => Err(refusal),
-                }
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Both in one, for entrances that connect once for each client.
-    ///
-    /// # Errors
-    /// As [`permit`] and [`Dialer::dial`].
-    pub async fn connect(
-        &self,
-        entrance: Entrance,
-        destination: Destination,
-        record: &mut Record,
-    ) -> Result<Dialled, Refusal> {
-        record.asked_for(destination);
-        let permit = self.permit(entrance, destination)?;
-        record.permitted(&permit);
-        let dialled = self.dial(entrance, permit).await?;
-        record.dialled(&dialled);
-        Ok(dialled)
-    }
+    /// What `forward.http` needs beside that, where it listens.
+    pub http: Option<Gateway>,
 }
 
 /// A client's connection, and what surrounds it.

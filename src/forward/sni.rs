@@ -56,7 +56,7 @@ async fn open(
         let words = format!("{name}: {error}");
         TurnedAway::from(Refusal::new(Cause::AddressLiteral, words))
     })?;
-    Ok(connection.service().connect(Entrance::Sni, destination, record).await?)
+    Ok(connection.service().router.connect(Entrance::Sni, destination, record).await?)
 }
 
 async fn server_name(client: &mut TcpStream, early: &mut BytesMut) -> Result<HostName, TurnedAway> {

@@ -117,3 +117,35 @@ fn check(hello: &ClientHello, permit: &Permit) -> Result<(), TurnedAway> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::permit::Way;
+    use crate::forward::{Cause, Destination};
+    use crate::policy::{Rule, Upstream};
+
+    /// A front in the clear is what a client with an encrypted hello shows; the tunnel treats it as direct would.
+    #[test]
+    fn a_front_is_no_mismatch_for_another_name_and_one_for_an_api() {
+        let permit = |ours| Permit {
+            destination: Destination::of_connect("www.example.com:443").unwrap(),
+            rule: Rule::Default,
+            way: Way::Upstream(Upstream::Public),
+            ours,
+            may_stay_inside: !ours,
+            learnable: false,
+        };
+        let hello = |name: Option<&str>, has_encrypted_hello| ClientHello {
+            server_name: name.map(|name| name.parse().unwrap()),
+            has_encrypted_hello,
+        };
+        let mismatch = Cause::Mismatch.label();
+        let reason = |hello, ours| check(&hello, &permit(ours)).err().map(|turned| turned.reason);
+        assert_eq!(reason(hello(Some("front.example"), true), false), None);
+        assert_eq!(reason(hello(Some("front.example"), false), false), Some(mismatch));
+        assert_eq!(reason(hello(Some("front.example"), true), true), Some(mismatch));
+        assert_eq!(reason(hello(Some("www.example.com"), false), true), None);
+        assert_eq!(reason(hello(None, false), true), None, "it can lead nowhere else");
+    }
+}

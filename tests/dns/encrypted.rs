@@ -24,17 +24,17 @@ use crate::gate::{Gate, config, loopback, table};
 use crate::upstream::Upstream;
 use crate::wire::{A, Answer, Ask, a, asked_name, data};
 
-const NAME: &str = "resolver.test";
+pub const NAME: &str = "resolver.test";
 
 /// A server's certificate authority, on disk for `extra_roots`.
-struct Trust {
+pub struct Trust {
     authority: Authority,
-    roots: PathBuf,
+    pub roots: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Trust {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (authority, directory) = (Authority::new().unwrap(), tempfile::tempdir().unwrap());
         let roots = directory.path().join("roots.pem");
         std::fs::write(&roots, authority.pem()).unwrap();
@@ -56,8 +56,8 @@ impl Trust {
 }
 
 /// A server until it is dropped, and how many connections it has taken.
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
     task: AbortHandle,
 }
@@ -96,7 +96,7 @@ async fn tls_server(trust: &Trust, questions: usize) -> Server {
 }
 
 /// Closes each connection after so many questions.
-async fn https_server(trust: &Trust, questions: usize) -> Server {
+pub async fn https_server(trust: &Trust, questions: usize) -> Server {
     let (listener, acceptor) = (TcpListener::bind(loopback()).await.unwrap(), TlsAcceptor::from(trust.server(b"h2")));
     let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&connections);
@@ -158,7 +158,7 @@ async fn quic_server(trust: &Trust) -> Server {
     Server { address, connections, task: task.abort_handle() }
 }
 
-async fn answers(gate: &Gate, name: &str) -> bool {
+pub async fn answers(gate: &Gate, name: &str) -> bool {
     data(&gate.ask(&Ask::new(name, A)).await) == ["192.0.2.1"]
 }
 

@@ -55,6 +55,7 @@ pub fn config(listen: &[SocketAddr], upstreams: Upstreams) -> Config {
         clients: Networks::private(),
         upstreams,
         answer: ZoneAnswer::Endpoint,
+        egress_proxy: None,
         extra_roots: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@
 //! - `failover`, `memory`: servers that fail, answers kept
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
 //! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
-//! - `encrypted`: upstreams over TLS, HTTPS and QUIC
+//! - `encrypted`, `egress`: upstreams over TLS, HTTPS and QUIC; through an egress proxy
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP
 //! - `lifecycle`: bind, reload, drain
@@ -20,6 +20,7 @@
 
 mod addresses;
 mod chains;
+mod egress;
 mod encrypted;
 mod failover;
 mod forwarder;

@@ -196,7 +196,7 @@ mod tests {
     /// A connection being served, its far end, and what ends its listener.
     fn connection(buffer: usize) -> (DuplexStream, CancellationToken) {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
-        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[]).unwrap();
+        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
         let service = Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -1,4 +1,4 @@
-//! The addresses of a server that is known by name: looked up through the `vpc` group when a connection must be made, and
+//! The addresses of a server, or of the egress proxy before it, that is known by name: looked up through the `vpc` group when a connection must be made, and
 //! not before what is known has run out.
 
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::exchange::AskError;
-use super::server::Host;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rtype;
+use crate::egress_proxy::Host;
 use crate::policy::HostName;
 
 /// The shortest time between two look-ups, whatever the TTL.
@@ -23,7 +23,7 @@ pub type Bootstrap<'a> = &'a (dyn Fn(Question) -> BootstrapAnswer + Send + Sync)
 /// See [`Bootstrap`].
 pub type BootstrapAnswer = Pin<Box<dyn Future<Output = Result<Message, AskError>> + Send>>;
 
-/// Where one server is.
+/// Where one server or proxy is.
 #[derive(Debug)]
 pub struct Location {
     host: Host,
@@ -76,7 +76,7 @@ impl Location {
 }
 
 async fn look_up(name: &HostName, bootstrap: Bootstrap<'_>) -> Result<(Vec<IpAddr>, Duration), AskError> {
-    let failed = |error: &AskError| AskError::Bootstrap(error.to_string());
+    let failed = |error: &AskError| AskError::Bootstrap(format!("{name}: {error}"));
     let (v4, v6) =
         tokio::join!(bootstrap(Question::new(*name, rtype::A)), bootstrap(Question::new(*name, rtype::AAAA)));
     let mut addresses = Vec::new();

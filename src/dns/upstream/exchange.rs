@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::wire::{HEADER, Malformed, flag, put_u16, rcode, u16_at};
+use crate::egress_proxy::EgressError;
 
 /// Why a server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +24,11 @@ pub enum AskError {
     Transport(String),
     #[error("answered HTTP status {0}")]
     Status(hyper::StatusCode),
-    #[error("the server's name does not resolve: {0}")]
+    /// The server's own name, or that of the egress proxy before it, and what is wrong with it.
+    #[error("the way to the server does not resolve: {0}")]
     Bootstrap(String),
+    #[error("egress proxy: {0}")]
+    Egress(#[from] EgressError),
     #[error("no server is configured")]
     NoServer,
     #[error("answered {0}")]
@@ -40,7 +44,7 @@ impl From<Malformed> for AskError {
 impl AskError {
     /// Whether this machine has run out of something, which says nothing about the server.
     pub fn is_local(&self) -> bool {
-        let AskError::Io(error) = self else { return false };
+        let (AskError::Io(error) | AskError::Egress(EgressError::Io(error))) = self else { return false };
         error.kind() == io::ErrorKind::AddrNotAvailable
             || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
     }
@@ -178,6 +182,8 @@ mod tests {
         let is_local = |code| AskError::Io(io::Error::from_raw_os_error(code)).is_local();
         assert!([libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL].into_iter().all(is_local));
         assert!(![libc::ECONNREFUSED, libc::ENETUNREACH, libc::EHOSTUNREACH].into_iter().any(is_local));
+        assert!(AskError::Egress(EgressError::Io(io::Error::from_raw_os_error(libc::EMFILE))).is_local());
+        assert!(!AskError::Egress(EgressError::Closed).is_local());
         assert!(!AskError::Timeout.is_local());
     }
 

@@ -1,8 +1,11 @@
 //! Questions over HTTPS (RFC 8484): one HTTP/2 connection to a server, many questions on it at once.
 //!
+//! Where `upstream.via_parent` says so, the connection goes through an egress proxy, which sees TLS only.
+//!
 //! The replies' bytes come out as they were sent, like those of every other transport.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,10 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{AskError, is_reply_to};
+use super::server::Server;
+use crate::egress_proxy::{EgressError, EgressProxy, Host};
 
 /// A question without an answer for so long tells that the connection is dead, whatever the kernel still believes.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -33,7 +38,9 @@ const DNS_MESSAGE: header::HeaderValue = header::HeaderValue::from_static("appli
 pub struct Https {
     uri: String,
     name: ServerName<'static>,
+    host: Host,
     port: u16,
+    egress: Option<EgressProxy>,
     config: Arc<rustls::ClientConfig>,
     current: Mutex<Option<Arc<Connection>>>,
     /// Which address is tried next.
@@ -61,15 +68,21 @@ fn failed(error: impl std::fmt::Display) -> AskError {
 }
 
 impl Https {
-    /// A server whose certificate is for `name`, an IP address or a host name. `None` if it is neither.
-    pub fn new(name: &str, port: u16, path: &str, config: &rustls::ClientConfig) -> Option<Self> {
-        let authority = if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
+    /// A server whose certificate is for the host in its URL, reached through `egress` if there is one. `None` if no
+    /// certificate can carry that host.
+    pub fn new(server: &Server, config: &rustls::ClientConfig, egress: Option<EgressProxy>) -> Option<Self> {
+        let Server { host, port, path, .. } = server;
         let mut config = config.clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Some(Self {
-            uri: format!("https://{authority}{path}"),
-            name: ServerName::try_from(name.to_owned()).ok()?,
-            port,
+            uri: format!("https://{host}:{port}{path}"),
+            name: match host {
+                Host::Address(ip) => ServerName::IpAddress((*ip).into()),
+                Host::Name(name) => ServerName::try_from(name.to_string()).ok()?,
+            },
+            host: host.clone(),
+            port: *port,
+            egress,
             config: Arc::new(config),
             current: Mutex::default(),
             turn: AtomicUsize::new(0),
@@ -82,7 +95,8 @@ impl Https {
         self.kept().is_some()
     }
 
-    /// Sends the query and waits for its reply; without a connection, the addresses are tried in turn. A connection that
+    /// Sends the query and waits for its reply; without a connection, the addresses of the server, or of the proxy before
+    /// it, are tried in turn. A connection that
     /// was kept and fails is replaced once.
     ///
     /// # Errors
@@ -154,7 +168,8 @@ impl Https {
             let turn = self.turn.load(Ordering::Relaxed) % addresses.len();
             let address = addresses[turn];
             self.turn.store(turn + 1, Ordering::Relaxed);
-            match timeout(CONNECT, self.connect_to(SocketAddr::new(address, self.port))).await {
+            let deadline = Instant::now() + CONNECT;
+            match timeout_at(deadline, self.connect_to(address, deadline)).await {
                 Ok(Ok(connection)) => {
                     let connection = Arc::new(connection);
                     self.turn.store(turn, Ordering::Relaxed);
@@ -168,9 +183,14 @@ impl Https {
         Err(last)
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Result<Connection, AskError> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    async fn connect_to(&self, address: IpAddr, deadline: Instant) -> Result<Connection, AskError> {
+        let stream = match &self.egress {
+            None => connected(address, self.port).await?,
+            Some(proxy) => {
+                let stream = connected(address, proxy.port()).await.map_err(EgressError::Io)?;
+                proxy.connect(stream, &self.host, self.port, deadline).await?
+            }
+        };
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream).await?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(failed("the server does not speak HTTP/2"));
@@ -181,6 +201,12 @@ impl Https {
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         Ok(Connection { requests, answered_at: Mutex::new(Instant::now()), task })
     }
+}
+
+async fn connected(address: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((address, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A question under way. Whoever asked may give up before [`SILENCE`] is over; if the connection has brought nothing to

@@ -20,5 +20,5 @@ mod upstreams;
 
 pub use self::udp::ask as ask_udp;
 pub use exchange::{AskError, OwnSockets, Protocol};
-pub use server::{Host, Server, ServerError, Transport};
+pub use server::{Server, ServerError, Transport};
 pub use upstreams::{Upstreams, UpstreamsError};

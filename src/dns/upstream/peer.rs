@@ -11,12 +11,13 @@ use super::exchange::{AskError, OwnSockets, has_edns, remove_edns};
 use super::health::Health;
 use super::https::Https;
 use super::quic::Quic;
-use super::server::{Host, Server, Transport};
+use super::server::{Server, Transport};
 use super::stream::Stream;
 use super::udp;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;
+use crate::egress_proxy::{EgressProxy, Host};
 
 /// A server, its connection if it has one, and how well it does.
 #[derive(Debug)]
@@ -32,13 +33,20 @@ enum Link {
     /// Datagrams, and a stream for what does not fit.
     Udp(SocketAddr, Stream),
     Stream(Stream),
-    Https(Https, Location),
+    /// With the place of the server, or of the proxy before it.
+    Https(Box<Https>, Location),
     Quic(Quic),
 }
 
 impl Peer {
-    /// A server to be asked; connects to nothing yet. `None` if its TLS name is no name a certificate can carry.
-    pub fn new(server: Server, tls: &Arc<rustls::ClientConfig>, own: OwnSockets) -> Option<Self> {
+    /// A server to be asked, over HTTPS through `egress` if there is one; connects to nothing yet. `None` if its TLS name
+    /// is no name a certificate can carry.
+    pub fn new(
+        server: Server,
+        tls: &Arc<rustls::ClientConfig>,
+        egress: Option<&EgressProxy>,
+        own: OwnSockets,
+    ) -> Option<Self> {
         let name = match (&server.tls_name, &server.host) {
             (Some(name), _) | (None, Host::Name(name)) => name.to_string(),
             (None, Host::Address(ip)) => ip.to_string(),
@@ -51,7 +59,8 @@ impl Peer {
                 Link::Stream(Stream::tls(address, name, Arc::clone(tls), own.clone()))
             }
             (Transport::Https, _) => {
-                Link::Https(Https::new(&name, server.port, &server.path, tls)?, Location::new(server.host.clone()))
+                let next = egress.map_or(&server.host, EgressProxy::host);
+                Link::Https(Box::new(Https::new(&server, tls, egress.cloned())?), Location::new(next.clone()))
             }
             (Transport::Quic, Some(address)) => Link::Quic(Quic::new(address, &name, Arc::clone(tls))),
             (Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Quic, None) => return None,

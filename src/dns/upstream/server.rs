@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use crate::egress_proxy::Host;
 use crate::policy::HostName;
 
 /// How a server is spoken to.
@@ -48,19 +49,12 @@ impl Transport {
     }
 }
 
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Host {
-    Address(IpAddr),
-    /// To be looked up through the `vpc` upstream.
-    Name(HostName),
-}
-
 /// One upstream server: `udp://`, `tcp://`, `tls://IP#name`, `https://IP-or-name/path`, `quic://IP#name`; a bare address
 /// is UDP. Ports are optional, IPv6 addresses stand in brackets where a port follows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     pub transport: Transport,
+    /// A name is looked up through the `vpc` upstream.
     pub host: Host,
     pub port: u16,
     /// The name its certificate must carry: what follows `#`, else the host itself.
@@ -171,12 +165,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), ServerError> {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://", self.transport.scheme())?;
-        match &self.host {
-            Host::Address(IpAddr::V6(v6)) => write!(f, "[{v6}]")?,
-            Host::Address(v4) => write!(f, "{v4}")?,
-            Host::Name(name) => write!(f, "{name}")?,
-        }
+        write!(f, "{}://{}", self.transport.scheme(), self.host)?;
         if self.port != self.transport.default_port() {
             write!(f, ":{}", self.port)?;
         }

@@ -14,6 +14,7 @@ use super::server::{Server, Transport};
 use crate::dns::config;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
+use crate::egress_proxy::EgressProxy;
 use crate::policy::Upstream;
 use crate::roots::{self, RootsError};
 
@@ -41,18 +42,24 @@ pub enum UpstreamsError {
 }
 
 impl Upstreams {
-    /// Builds the groups; connects to nothing yet. The platform's roots are only read if some server needs them.
+    /// Builds the groups, in which `https://` servers are reached through `egress` if there is one; connects to nothing
+    /// yet. The platform's roots are only read if some server needs them.
     ///
     /// # Errors
     /// Unreadable `extra_roots`, or a server without the address it needs.
-    pub fn new(servers: &config::Upstreams, extra_roots: &[PathBuf]) -> Result<Self, UpstreamsError> {
+    pub fn new(
+        servers: &config::Upstreams,
+        extra_roots: &[PathBuf],
+        egress: Option<&EgressProxy>,
+    ) -> Result<Self, UpstreamsError> {
         let all = || servers.public.iter().chain(&servers.vpc).chain(servers.zones.iter().flatten());
         let encrypted = all().any(|server| !matches!(server.transport, Transport::Udp | Transport::Tcp));
         let tls = Arc::new(if encrypted { roots::client_config(extra_roots)? } else { roots::trusting_nobody()? });
         let own = OwnSockets::default();
         let group = |servers: &[Server]| {
             let peer = |server: &Server| {
-                Peer::new(server.clone(), &tls, own.clone()).ok_or_else(|| UpstreamsError::Server(server.clone()))
+                Peer::new(server.clone(), &tls, egress, own.clone())
+                    .ok_or_else(|| UpstreamsError::Server(server.clone()))
             };
             servers.iter().map(peer).collect::<Result<_, _>>().map(Group::new)
         };
@@ -108,7 +115,7 @@ impl Upstreams {
     }
 }
 
-/// Looks a server's own name up through the VPC group, which must not have names of its own to look up.
+/// Looks the name of a server, or of the egress proxy, up through the VPC group, which must not have names of its own to look up.
 fn bootstrap(vpc: Arc<Group>, question: Question) -> BootstrapAnswer {
     Box::pin(async move {
         let nobody = |_| -> BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };

@@ -10,6 +10,11 @@ use rustls::{ClientConfig, RootCertStore, version};
 
 use super::*;
 
+/// All bytes at once.
+fn read(bytes: &[u8]) -> Result<Reading, HelloError> {
+    HelloReader::default().read(bytes)
+}
+
 const NAME: &str = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com";
 
 /// What a rustls client with this configuration sends first.

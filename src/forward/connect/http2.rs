@@ -86,7 +86,7 @@ async fn respond(
     let mut record = Record::new(Entrance::Connect, connection.client);
     let service = connection.service();
     let opened = match destination(&request) {
-        Ok(destination) => service.connect(Entrance::Connect, destination, &mut record).await,
+        Ok(destination) => service.router.connect(Entrance::Connect, destination, &mut record).await,
         Err(refusal) => Err(refusal),
     };
     match opened {

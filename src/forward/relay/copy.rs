@@ -24,16 +24,16 @@ pub(super) async fn carry(
     loop {
         let buffer = read(from).await.map_err(|_| Broken::Reader)?;
         if buffer.is_empty() {
-            return to.shutdown().await.map_err(|_| Broken::Writer);
+            return to.shutdown().await.map_err(|error| Broken::writing(&error));
         }
         let mut rest = &buffer[..];
         while !rest.is_empty() {
-            let written = to.write(rest).await.map_err(|_| Broken::Writer)?;
+            let written = to.write(rest).await.map_err(|error| Broken::writing(&error))?;
             rest = rest.get(written..).filter(|_| written > 0).ok_or(Broken::Writer)?;
             counter.add(written);
         }
         // A stream that gathers what it is given, as TLS may, must not keep it while we wait.
-        to.flush().await.map_err(|_| Broken::Writer)?;
+        to.flush().await.map_err(|error| Broken::writing(&error))?;
         consume_budget().await;
     }
 }

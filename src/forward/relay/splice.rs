@@ -47,7 +47,7 @@ pub(super) async fn carry(
             break;
         }
     }
-    SockRef::from(to).shutdown(Shutdown::Write).map_err(|_| Broken::Writer)
+    SockRef::from(to).shutdown(Shutdown::Write).map_err(|error| Broken::writing(&error))
 }
 
 /// How a stretch of carrying went.
@@ -81,7 +81,7 @@ async fn copy(from: &TcpStream, to: &TcpStream, counter: Counter<'_>) -> Result<
 async fn write(mut bytes: &[u8], to: &TcpStream, counter: Counter<'_>) -> Result<(), Broken> {
     while !bytes.is_empty() {
         let sent = to.async_io(Interest::WRITABLE, || Ok(send(to, bytes, SendFlags::NOSIGNAL)?)).await;
-        let sent = sent.map_err(|_| Broken::Writer)?;
+        let sent = sent.map_err(|error| Broken::writing(&error))?;
         counter.add(sent);
         bytes = bytes.get(sent..).ok_or(Broken::Writer)?;
     }
@@ -127,7 +127,7 @@ impl Pipe {
             while held > 0 {
                 // Never more than is in the pipe: the kernel would hold the last segment back for the rest.
                 let drain = || Ok(splice(&self.reader, None, to, None, held, flags)?);
-                let sent = to.async_io(Interest::WRITABLE, drain).await.map_err(|_| Broken::Writer)?;
+                let sent = to.async_io(Interest::WRITABLE, drain).await.map_err(|error| Broken::writing(&error))?;
                 counter.add(sent);
                 held = held.checked_sub(sent).filter(|_| sent > 0).ok_or(Broken::Writer)?;
             }

@@ -1,0 +1,131 @@
+//! TLS on both sides: with our certificate towards clients, and verified for the API's name towards servers.
+//!
+//! The certificate of a server is checked before one byte of a request is sent (there is no early data here).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ServerConfig};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use crate::forward::refusal::{Cause, Refusal};
+use crate::policy::HostName;
+
+/// Patience for a handshake, on both sides.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
+
+/// Which protocols a connection may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Protocols {
+    Http1,
+    /// HTTP/2 where the server speaks it.
+    Any,
+}
+
+/// Settings for connections to servers.
+#[derive(Debug)]
+pub(super) struct Connector {
+    http1: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
+}
+
+impl Connector {
+    /// `settings` say who is trusted.
+    pub(super) fn new(settings: ClientConfig) -> Self {
+        let with = |protocols: &[&[u8]]| {
+            let mut settings = settings.clone();
+            settings.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(settings)
+        };
+        Self { http1: with(&[HTTP1]), any: with(&[HTTP2, HTTP1]) }
+    }
+
+    /// # Errors
+    /// The server does not prove that it is `host`, or speaks no TLS that we take.
+    pub(super) async fn connect(
+        &self,
+        host: &HostName,
+        protocols: Protocols,
+        stream: TcpStream,
+    ) -> Result<client::TlsStream<TcpStream>, Refusal> {
+        let name = ServerName::try_from(host.to_string())
+            .map_err(|_| Refusal::new(Cause::TlsFailure, format!("{host} cannot be in a certificate")))?;
+        let settings = if protocols == Protocols::Http1 { &self.http1 } else { &self.any };
+        let handshake = TlsConnector::from(Arc::clone(settings)).connect(name, stream);
+        match timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(failure(host, &error)),
+            Err(_) => Err(Refusal::new(Cause::ConnectionTimeout, format!("{host}: no TLS handshake in time"))),
+        }
+    }
+}
+
+/// Whether HTTP/2 was agreed on.
+pub(super) fn is_http2(connection: &rustls::CommonState) -> bool {
+    connection.alpn_protocol() == Some(HTTP2)
+}
+
+fn failure(host: &HostName, error: &io::Error) -> Refusal {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            Refusal::new(Cause::Certificate, format!("{host}: its certificate is not accepted: {why}"))
+        }
+        _ => Refusal::new(Cause::TlsFailure, format!("{host}: no TLS: {error}")),
+    }
+}
+
+/// Settings for connections of clients.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor(Arc<ServerConfig>);
+
+/// Why our certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("cannot read {}: {reason}: name a PEM file in forward.http.tls", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{} and {} do not belong together: {reason}", certificate.display(), key.display())]
+    Unfit { certificate: PathBuf, key: PathBuf, reason: rustls::Error },
+}
+
+impl Acceptor {
+    /// Reads a certificate chain and its key from PEM files.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a key of another certificate.
+    pub(super) fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let unreadable = |path: &Path, reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
+        let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect)
+            .map_err(|error| unreadable(certificate, error.to_string()))?;
+        if chain.is_empty() {
+            return Err(unreadable(certificate, "no certificate in it".to_owned()));
+        }
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error.to_string()))?;
+        let unfit =
+            |reason| CertificateError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), reason };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut settings = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unfit)?
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .map_err(unfit)?;
+        settings.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        Ok(Self(Arc::new(settings)))
+    }
+
+    /// # Errors
+    /// The client speaks no TLS that we take, or too slowly.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
+        let handshake = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream);
+        timeout(HANDSHAKE, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}

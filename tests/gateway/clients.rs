@@ -1,0 +1,80 @@
+//! Clients that leave early, and clients that are there when Sidegate stops.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+
+use crate::client::Client;
+use crate::server::Server;
+use crate::world::{Authority, PRIVATE, World};
+
+fn get() -> String {
+    format!("GET / HTTP/1.1\r\nHost: {PRIVATE}\r\n\r\n")
+}
+
+/// A gateway whose endpoint says that it has a request, and answers it when told to. `ended`: the gateway gave it up.
+async fn waiting() -> (World, Server, Arc<Notify>, Arc<Notify>, Arc<Notify>) {
+    let authority = Authority::new();
+    let [asked, answer, ended] = [(); 3].map(|()| Arc::new(Notify::new()));
+    let told = (Arc::clone(&asked), Arc::clone(&answer), Arc::clone(&ended));
+    let server = Server::start(authority.server(&[PRIVATE], false, &[]), move |mut connection, _| {
+        let (asked, answer, ended) = told.clone();
+        async move {
+            while connection.head().await.is_some() {
+                asked.notify_one();
+                tokio::select! {
+                    () = answer.notified() => connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await,
+                    _ = connection.head() => return ended.notify_one(),
+                }
+            }
+        }
+    })
+    .await;
+    (World::new(authority, server.port, 1).await, server, asked, answer, ended)
+}
+
+#[tokio::test]
+async fn a_client_that_resets_takes_its_request_back() {
+    let (world, _server, asked, _answer, ended) = waiting().await;
+    let mut client = Client::connect(world.address).await;
+    client.send(&get()).await;
+    asked.notified().await;
+    client.stream.set_zero_linger().unwrap();
+    drop(client);
+    ended.notified().await;
+    assert_eq!(world.ended(1).await[0].0, "client_reset");
+}
+
+#[tokio::test]
+async fn a_half_closed_client_still_gets_its_answer() {
+    let (world, _server, asked, answer, _ended) = waiting().await;
+    let mut client = Client::connect(world.address).await;
+    client.send(&get()).await;
+    client.stream.shutdown().await.unwrap();
+    asked.notified().await;
+    answer.notify_one();
+    let (got, ended) = client.rest().await;
+    assert!(ended && got.ends_with("hi"), "{got}");
+}
+
+#[tokio::test]
+async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
+    let (mut world, _server, asked, answer, _ended) = waiting().await;
+    let mut idle = Client::connect(world.address).await;
+    idle.send(&get()).await;
+    asked.notified().await;
+    answer.notify_one();
+    idle.until("hi").await;
+    let fresh = Client::connect(world.address).await;
+    let mut busy = Client::connect(world.address).await;
+    busy.send(&get()).await;
+    asked.notified().await;
+    let drained = world.drain();
+    assert_eq!(idle.rest().await, (String::new(), true));
+    assert_eq!(fresh.rest().await.0, "");
+    answer.notify_one();
+    let (got, _) = busy.rest().await;
+    assert!(got.contains("\r\nConnection: close\r\n") && got.ends_with("hi"), "{got}");
+    assert!(drained.await.unwrap());
+}
