@@ -34,12 +34,13 @@ def check(world, report, short):
                 clients.go_through(way)
                 ways.append(way)
             redirect.sidegate.stop()
-        forward_bulk.check(world, report, gateways, ways, short)
-        for sidegate in {id(way.sidegate): way.sidegate for way in ways}.values():
-            report.check("this Sidegate has survived", True if sidegate.alive() or not short else sidegate.output()[-2000:])
+        forward_bulk.check(world, report, gateways, ways, clients.cells, short)
+        for name, sidegate in {way.label: way.sidegate for way in ways if way.sidegate.alive()}.items():
+            peak = sidegate.peak_memory()
+            report.check(f"{name}: at most 64 MiB of memory, {peak >> 20} MiB", peak <= 64 << 20)
         forward_refusals.check(world, report, gateways, ways)
         forward_end.check(world, report, gateways, ways, short)
-        table(report, clients.rows, [way.name for way in ways], clients.cells)
+        table(report, [*clients.rows, *forward_bulk.ROWS], [way.name for way in ways], clients.cells)
     finally:
         world.stop_sidegates()
         gateways.stop()

@@ -121,6 +121,46 @@ class Bulk:
                 problem = repr(error)
             self.report.check(f"trailers to and from {host.split('.')[0]}", problem)
 
+    def endings(self, way):
+        """Connections and bodies that end in other ways than most."""
+        for host in (EXACT_PRIVATE, EXACT_PUBLIC):
+            name, url = host.split(".")[0], f"{way.scheme}://{host}/prod"
+            code, out, error = self.curl(way, "-o", "/dev/null", f"{url}/cut")
+            right = code not in (0, None)
+            self.report.check(f"a body that {name} cuts short is no whole one: {error.strip()[:60]}", [] if right else f"{code} {out}")
+            code, out, error = self.curl(way, f"{url}/hints")
+            right = code == 0 and "/prod/hints" in out
+            self.report.check(f"an interim answer of {name} does no harm", [] if right else f"{code} {out}{error}")
+            code, out, error = self.curl(way, "--http1.0", "--no-alpn", "-w", "%{http_code}", "-o", "/dev/null", f"{url}/echo")
+            self.report.check(f"an HTTP/1.0 client of {name}", [] if (code, out) == (0, "200") else f"{code} {out}{error}")
+        for host in (PRIVATE, GATEWAY):
+            problem = None
+            try:
+                with way.open(self.world.authority, host) as connection:
+                    request = f"GET /prod/bytes/3 HTTP/1.1\r\nHost: {host}\r\n".encode()
+                    connection.sendall(request + b"\r\n" + request + b"Connection: close\r\n\r\n")
+                    answer = b""
+                    while data := connection.recv(65536):
+                        answer += data
+                problem = None if answer.count(b"HTTP/1.1 200") == answer.count(b"\x00\x01\x02") == 2 else repr(answer)
+            except OSError as error:
+                problem = repr(error)
+            self.report.check(f"two requests at once to {host.split('.')[0]}", problem)
+
+    def reuse(self, way):
+        """A server that closes behind its answers: what is kept open here must not cost a request."""
+        problems = []
+        try:
+            for round_ in range(40):
+                with way.open(self.world.authority, EXACT_PRIVATE) as connection:
+                    head = f"POST /prod/leaves/{round_} HTTP/1.1\r\nHost: {EXACT_PRIVATE}\r\nContent-Length: 2\r\n\r\nok"
+                    answer = ask(connection, head.encode())
+                    body = answer.read()
+                    problems += [] if answer.status == 200 else [f"{round_}: {answer.status} {body}"]
+        except (OSError, http.client.HTTPException) as error:
+            problems.append(repr(error))
+        self.report.check("40 uploads to a server that closes after each", problems)
+
     @staticmethod
     def _trailers(connection, host):
         head = (
@@ -166,16 +206,29 @@ def connect_over_http2(world, report):
     report.check("four tunnels in one cleartext HTTP/2 connection", [] if out.splitlines() == wanted else f"{code} {out}{error}")
 
 
-def check(world, report, gateways, ways, short):
+ROWS = {
+    "large bodies, others open": Bulk.large,
+    "server-sent events": Bulk.events,
+    "chunks, trailers, Expect": Bulk.framing,
+    "odd endings, 1xx, 1.0": Bulk.endings,
+    "servers that close": Bulk.reuse,
+    "HTTP/2 where it should be": Bulk.http2,
+}
+
+
+def check(world, report, gateways, ways, cells, short):
+    """Fills the cells of its rows."""
     bulk = Bulk(world, report, gateways, short)
     for way in ways:
         if way.name.endswith(" to sni"):
             continue  # The same listener, reached in another manner.
         report.section(f"Bodies through {way.name}")
-        for check_one in (bulk.large, bulk.events, bulk.framing, bulk.http2):
+        for row, check_one in ROWS.items():
+            failed = report.failed
             try:
-                check_one(way)
+                check_one(bulk, way)
             except (OSError, ValueError) as error:
                 report.check(f"{check_one.__name__} runs to its end", repr(error))
+            cells[row, way.name] = "yes" if report.failed == failed else "no"
         if way.proxy:
             connect_over_http2(world, report)

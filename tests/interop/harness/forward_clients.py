@@ -32,6 +32,13 @@ CALLS = [
     ("GET", EXACT_PRIVATE, "/prod/trailers", False),
     ("GET", GATEWAY, "/prod/bytes/300000", False),
     ("GET", PRIVATE, "/prod/bytes/0", False),
+    ("GET", EXACT_PRIVATE, "/prod/closed", False),
+    ("GET", EXACT_PRIVATE, "/prod/packed", False),
+    ("GET", GATEWAY, "/prod/packed", False),
+    ("GET", EXACT_PUBLIC, "/prod/status/204", False),
+    ("GET", EXACT_PRIVATE, "/prod/status/304", False),
+    ("GET", EXACT_PUBLIC, "/prod/status/418", False),
+    ("POST", EXACT_PUBLIC, "/prod/status/504", True),
 ]
 #: Fields that belong to one connection and not to the message (RFC 9110 section 7.6.1), and what differs each time.
 OF_THE_HOP = {"connection", "keep-alive", "transfer-encoding", "date"}

@@ -115,7 +115,8 @@ class Curl:
             environment["HTTPS_PROXY"] = "http://{}:{}".format(*PROXY)
         got, out, error = run(["curl", "-sS", "--max-time", "10", *arguments], 15, env=environment)
         right = got == code and any(word in error for word in words)
-        self.report.check(f"{name}: {error.strip()[:110]}", [] if right else f"exit {got}: {out[:200]}{error}, not {code} {words}")
+        said = (error.strip().splitlines() or ["nothing"])[0]
+        self.report.check(f"{name}: {said[:110]}", [] if right else f"exit {got}: {out[:200]}{error}, not {code} {words}")
 
 
 def connect(world, report, gateways):

@@ -8,6 +8,7 @@ their signature.
 import argparse
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -92,8 +93,9 @@ class Exchange:
                 return False
             await self.say(b"HTTP/1.1 100 Continue\r\n\r\n")
         await self.body.read(self.reader, self.fields)
-        await {"bytes": self.bytes, "events": self.events, "trailers": self.trailers}.get(what, self.echoed)()
-        return self.fields.get("connection", "").lower() != "close"
+        kinds = {"bytes", "events", "trailers", "status", "packed", "closed", "cut", "hints", "leaves"}
+        await (getattr(self, what) if what in kinds else self.echoed)()
+        return self.fields.get("connection", "").lower() != "close" and what not in ("closed", "cut", "leaves")
 
     async def echoed(self):
         echo = self.echo()
@@ -121,6 +123,33 @@ class Exchange:
         while count and self.method != "HEAD":
             await self.say(BLOCK[: min(count, len(BLOCK))])
             count -= min(count, len(BLOCK))
+
+    async def status(self):
+        """/STAGE/status/CODE: an answer with this code, without a body."""
+        code = self.target.rsplit("/", 1)[1]
+        length = "" if code in ("204", "304") else "Content-Length: 0\r\n"
+        await self.say(f'HTTP/1.1 {code} Odd Reason\r\nETag: W/"x"\r\nLocation: /a%2Fb\r\n{length}\r\n'.encode())
+
+    async def packed(self):
+        """/STAGE/packed: a body in gzip."""
+        await self.answer("200 OK", gzip.compress(b"packed " * 1000, mtime=0), "Content-Encoding: gzip", "Vary: a, b")
+
+    async def closed(self):
+        """/STAGE/closed: a body that ends with the connection."""
+        await self.say(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + BLOCK)
+
+    async def cut(self):
+        """/STAGE/cut: a body that ends before it is whole."""
+        await self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + BLOCK[:1000])
+
+    async def hints(self):
+        """/STAGE/hints: an interim answer first."""
+        await self.say(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+        await self.echoed()
+
+    async def leaves(self):
+        """/STAGE/leaves: says nothing of it, and closes after its answer."""
+        await self.echoed()
 
     async def events(self):
         """/STAGE/events/GATE/COUNT: events, each only once the file GATE-N says that the one before was read."""
@@ -183,7 +212,9 @@ async def main():
     tls.load_cert_chain(arguments.certificate, arguments.key)
     for address, context in [(address, tls) for address in arguments.tls] + [(arguments.plain, None)]:
         host, port = address.rsplit(":", 1)
-        await asyncio.start_server(serve, host, int(port), ssl=context, limit=1 << 18, backlog=1024)
+        # Java does not close before the connection is.
+        patience = {"ssl": context, "ssl_shutdown_timeout": 0.1} if context else {}
+        await asyncio.start_server(serve, host, int(port), limit=1 << 18, backlog=1024, **patience)
     host, port = arguments.websocket.rsplit(":", 1)
     await websockets.serve(push_and_echo, host, int(port), max_size=None, subprotocols=["graphql-ws"])
     await asyncio.Future()
