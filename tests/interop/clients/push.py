@@ -1,4 +1,4 @@
-"""A WebSocket client: `push.py URL AUTHORITY` takes what is pushed, has messages echoed, and is closed. Prints what it saw."""
+"""A WebSocket client: `push.py URL AUTHORITY` takes what is pushed, has messages echoed, is closed; prints what it saw."""
 
 import hashlib
 import sys

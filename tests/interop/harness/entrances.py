@@ -1,5 +1,6 @@
-"""The ways into the forwarder as a client sees them: its environment, its hosts file, its resolver, and a Sidegate behind."""
+"""The ways into the forwarder as a client sees them: environment, hosts file, resolver, and the Sidegate behind."""
 
+import contextlib
 import json
 import os
 import socket
@@ -63,7 +64,7 @@ class Entrance:
         hosts.write_text("\n".join(lines) + "\n")
         # Where no resolver belongs to the way, none answers: whatever still arrives came by the way.
         resolv.write_text(f"nameserver {LOCAL if self.resolver else '127.0.0.99'}\n")
-        mounts = f"mount --bind {hosts} /etc/hosts && mount --bind {resolv} /etc/resolv.conf && exec \"$@\""
+        mounts = f'mount --bind {hosts} /etc/hosts && mount --bind {resolv} /etc/resolv.conf && exec "$@"'
         return ["unshare", "--mount", "sh", "-c", mounts, "sh", *command]
 
     def open(self, authority, host, alpn=("http/1.1",), timeout=30):
@@ -103,14 +104,14 @@ class Entrance:
                     found.append(record)
             return len(found) >= wanted
 
-        try:
+        with contextlib.suppress(ProcessError):
             wait_until(enough, within, "the access log")
-        except ProcessError:
-            pass
         return found
 
 
-def forward(world, gateways, sections, listen=(), connect=(), dns="", head="", user=None, ports=(), log=True, admin=9181):
+def forward(
+    world, gateways, sections, listen=(), connect=(), dns="", head="", user=None, ports=(), log=True, admin=9181
+):
     """Starts a Sidegate with these sections below [forward]; waits for `ports`, and until it is ready."""
     access = '[log]\naccess = true\nformat = "json"\n' if log else ""
     configuration = world.configuration(

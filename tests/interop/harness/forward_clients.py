@@ -186,7 +186,9 @@ class Clients:
             url = f"{scheme}://{host}/prod/ws?token=a%2Fb"
             code, out, error = self._run(way, [sys.executable, SOURCES / "push.py", url, self.world.authority])
             right = code == 0 and "closed 4001 as you wish" in out
-            outcomes[host.split(".")[0]] = {"seen": out.splitlines()} if right else {"error": f"{code} {out}{error[-600:]}"}
+            outcomes[host.split(".")[0]] = (
+                {"seen": out.splitlines()} if right else {"error": f"{code} {out}{error[-600:]}"}
+            )
         return outcomes
 
     def _run(self, way, command, stdin=""):

@@ -43,7 +43,11 @@ def access_log(world, report, ways):
                 if record.get(key) != wanted
             ]
             wrong += [] if record.get("address") in addresses else [f"address: {record.get('address')}"]
-            wrong += [] if record.get("status") == (None if way.label == "sni" else 200) else [f"status: {record.get('status')}"]
+            wrong += (
+                []
+                if record.get("status") == (None if way.label == "sni" else 200)
+                else [f"status: {record.get('status')}"]
+            )
             wrong += [] if record.get("reason") and record.get("client") else [f"reason or client missing: {record}"]
             # Bodies only, or whatever the tunnel carries.
             wrong += [] if 50000 <= record.get("down", 0) < 65536 else [f"down: {record.get('down')}"]
@@ -58,7 +62,9 @@ def without_log(world, report, gateways, way):
     code, _, error = run(command, 20, env=environment(world, way))
     sidegate.stop()
     text = sidegate.output()
-    report.check("without log.access no name is logged", [] if code == 0 and PRIVATE not in text else f"{code} {error}{text}")
+    report.check(
+        "without log.access no name is logged", [] if code == 0 and PRIVATE not in text else f"{code} {error}{text}"
+    )
 
 
 class Download:
@@ -72,7 +78,11 @@ class Download:
         words = ["curl", "-sS", "--http1.1", "--limit-rate", str(SIZE // 2), "-o", self.file, url]
         command = [str(word) for word in way.command(world.work, words)]
         self.child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(world, way)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(world, way),
         )
 
     def begun(self):
@@ -90,13 +100,19 @@ class Download:
         block = bytes(range(256)) * 256
         with open(self.file, "rb") as got:
             right = hashlib.file_digest(got, "sha256").digest() == hashlib.sha256(block * (SIZE // len(block))).digest()
-        return None if self.child.returncode == 0 and right else f"{self.child.returncode} {error}{self.file.stat().st_size}"
+        return (
+            None
+            if self.child.returncode == 0 and right
+            else f"{self.child.returncode} {error}{self.file.stat().st_size}"
+        )
 
 
 def downloads(world, ways):
     """One on each way to each side, all under way."""
     running = [Download(world, way, host) for way in ways for host in (PRIVATE, GATEWAY)]
-    wait_until(lambda: all(download.begun() or download.child.poll() is not None for download in running), 10, "downloads")
+    wait_until(
+        lambda: all(download.begun() or download.child.poll() is not None for download in running), 10, "downloads"
+    )
     return running
 
 
@@ -134,7 +150,10 @@ def drain(world, report, gateways, ways):
         report.check(f"SIGTERM: {download.label} ends whole", download.problem())
     codes = [sidegate.wait(5) for sidegate in sidegates]
     seconds = time.monotonic() - began
-    report.check(f"... and they end with 0 after {seconds:.1f} s", [] if codes == [0, 0] and seconds < 8 else f"{codes} {seconds}")
+    report.check(
+        f"... and they end with 0 after {seconds:.1f} s",
+        [] if codes == [0, 0] and seconds < 8 else f"{codes} {seconds}",
+    )
 
     sidegates = start(world, gateways, ways, 'grace = "2s"')
     held = []
@@ -149,7 +168,10 @@ def drain(world, report, gateways, ways):
     codes = [sidegate.wait(10) for sidegate in sidegates]
     seconds = time.monotonic() - began
     right = codes == [0, 0] and 1.5 < seconds < 4
-    report.check("streams that never end are cut when the grace of 2 s is over; exit 0", [] if right else f"{codes} {seconds:.1f} s")
+    report.check(
+        "streams that never end are cut when the grace of 2 s is over; exit 0",
+        [] if right else f"{codes} {seconds:.1f} s",
+    )
     for connection, _ in held:
         connection.close()
 

@@ -42,7 +42,13 @@ REQUESTS = [
 HTTP_REQUESTS = [
     ("a foreign name", "GET / HTTP/1.1\r\nHost: www.example.com\r\n", 403, "http_request_denied", "forward.allow"),
     ("an address", "GET / HTTP/1.1\r\nHost: 169.254.169.254\r\n", 403, "http_request_denied", "address"),
-    ("a name that leads inside", f"GET / HTTP/1.1\r\nHost: d-inside1234.{ZONE}\r\n", 403, "destination_ip_prohibited", ""),
+    (
+        "a name that leads inside",
+        f"GET / HTTP/1.1\r\nHost: d-inside1234.{ZONE}\r\n",
+        403,
+        "destination_ip_prohibited",
+        "",
+    ),
     ("a server that is not there", f"GET / HTTP/1.1\r\nHost: d-nobody1234.{ZONE}\r\n", 502, "connection_refused", ""),
     ("a name that does not exist", f"GET / HTTP/1.1\r\nHost: nobody9876.{ZONE}\r\n", 502, "dns_error", ""),
     ("a target that is no UTF-8", f"GET /\xfe HTTP/1.1\r\nHost: {PRIVATE}\r\n", 400, "http_request_error", ""),
@@ -96,7 +102,9 @@ def refused(report, name, address, head, status, error, words):
         got = answer_to(address, head)
         body = got[2]
         right = got[0] == status and f"error={error}" in got[1] and words in body and body.strip()
-        report.check(f"{name}: {status}, {body.strip()[:110]}", [] if right else f"{got}, not {status} {error} {words!r}")
+        report.check(
+            f"{name}: {status}, {body.strip()[:110]}", [] if right else f"{got}, not {status} {error} {words!r}"
+        )
     except (OSError, http.client.HTTPException) as failed:
         report.check(f"{name}: {status}", repr(failed))
 
@@ -116,7 +124,9 @@ class Curl:
         got, out, error = run(["curl", "-sS", "--max-time", "10", *arguments], 15, env=environment)
         right = got == code and any(word in error for word in words)
         said = (error.strip().splitlines() or ["nothing"])[0]
-        self.report.check(f"{name}: {said[:110]}", [] if right else f"exit {got}: {out[:200]}{error}, not {code} {words}")
+        self.report.check(
+            f"{name}: {said[:110]}", [] if right else f"exit {got}: {out[:200]}{error}, not {code} {words}"
+        )
 
 
 def connect(world, report, gateways):
@@ -146,7 +156,13 @@ def connect(world, report, gateways):
         problem = None if "UNRECOGNIZED_NAME" in str(error).upper() else str(error)
     report.check("another name inside the tunnel than CONNECT named: alert unrecognized_name", problem)
     for what, name in UNPROVEN.items():
-        curl.fails(f"a certificate that is wrong ({what}) is the client's to judge", 60, ["SSL"], f"https://{name}/", proxy=True)
+        curl.fails(
+            f"a certificate that is wrong ({what}) is the client's to judge",
+            60,
+            ["SSL"],
+            f"https://{name}/",
+            proxy=True,
+        )
 
 
 def sni(world, report):
@@ -174,7 +190,9 @@ def over_http(world, report, gateways):
         refused(report, name, address, head, status, error, words)
     for what, name in UNPROVEN.items():
         head = f"GET /secret HTTP/1.1\r\nHost: {name}\r\n"
-        refused(report, f"a certificate that is wrong ({what})", address, head, 502, "tls_certificate_error", REASONS[what])
+        refused(
+            report, f"a certificate that is wrong ({what})", address, head, 502, "tls_certificate_error", REASONS[what]
+        )
     for what, head in (
         ("x-apigw-api-id that agrees", f"GET /prod/echo HTTP/1.1\r\nHost: {PRIVATE}\r\nx-apigw-api-id: privapi123\r\n"),
         ("a Host with the listener's port", f"GET /prod/echo HTTP/1.1\r\nHost: {EXACT_PRIVATE}:80\r\n"),

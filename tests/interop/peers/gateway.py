@@ -1,8 +1,8 @@
 """The far side of an API: an HTTP/1.1 server that tells what it was sent, to the byte.
 
-`gateway.py --gates DIR [--tls ADDRESS --certificate FILE --key FILE]... [--plain ADDRESS] [--websocket ADDRESS]`. A path says
-what is wanted by its second segment: /STAGE/WHAT/...; everything else is echoed, signed requests with the verdict on
-their signature.
+`gateway.py --gates DIR --certificate FILE --key FILE --tls ADDRESS... --plain ADDRESS --websocket ADDRESS`. A path says what
+is wanted by its second segment: /STAGE/WHAT/...; everything else is echoed, signed requests with the verdict on their
+signature.
 """
 
 import argparse
@@ -99,14 +99,18 @@ class Exchange:
 
     async def echoed(self):
         echo = self.echo()
-        headers = ["X-Far-Side: one", "X-Far-Side: two, three", "x-amzn-RequestId: 00000000-0000-0000-0000-000000000000"]
+        headers = [
+            "X-Far-Side: one",
+            "X-Far-Side: two, three",
+            "x-amzn-RequestId: 00000000-0000-0000-0000-000000000000",
+        ]
         if self.fields.get("authorization", "").startswith("AWS4-"):
             wrong = sigv4.problem(self.method, self.target, self.pairs, self.body.kept)
             # Also with the escapes of the path undone, as a proxy would that tidies up: that must not verify.
             tidied = re.sub("%(40|3D|2B|7E)", lambda escape: chr(int(escape[1], 16)), self.target)
-            if wrong is None and tidied != self.target:
-                if sigv4.problem(self.method, tidied, self.pairs, self.body.kept) is None:
-                    wrong = "a changed path verifies as well: this check proves nothing"
+            changed = tidied != self.target
+            if wrong is None and changed and sigv4.problem(self.method, tidied, self.pairs, self.body.kept) is None:
+                wrong = "a changed path verifies as well: this check proves nothing"
             headers += [f"X-Signature: {wrong or 'verified'}"]
             headers += ["X-Echo: " + base64.b64encode(json.dumps(echo).encode()).decode()]
             if wrong:
