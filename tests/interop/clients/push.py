@@ -1,4 +1,4 @@
-"""A WebSocket client: `push.py URL AUTHORITY` takes what is pushed, has messages echoed, is closed; prints what it saw."""
+"""A WebSocket client: `push.py URL AUTHORITY` is pushed to, has messages echoed, is closed; prints all of it."""
 
 import hashlib
 import sys

@@ -1,7 +1,7 @@
 """boto3 as a client: `sdk.py URL` makes signed calls of the control plane and of the API Gateway management API.
 
-Prints one line for each: what was called, the status, the far side's verdict on the signature, method, target and names of
-the header fields as they arrived, all as JSON.
+Prints one line for each: what was called, the status, the far side's verdict on the signature, method, target and names
+of the header fields as they arrived, all as JSON.
 """
 
 import base64

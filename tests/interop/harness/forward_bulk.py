@@ -1,4 +1,4 @@
-"""Bodies of all kinds through each entrance: large ones beside idle connections, events one by one, trailers, HTTP/2."""
+"""Bodies of all kinds through each entrance: large ones beside idle ones, events one by one, trailers, HTTP/2."""
 
 import hashlib
 import http.client

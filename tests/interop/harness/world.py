@@ -183,7 +183,8 @@ class World:
         path = self.work / f"sidegate-{self._count}.toml"
         path.write_text(
             f'state_dir = ""\n{head}\n{text}\n[upstream]\n{upstream}\n'
-            f'[dns]\nlisten = [{addresses}]\nworkers = 1\n{dns}\n[forward]\n{forward}\n[forward.connect]\nlisten = [{proxies}]\n[admin]\nlisten = "{admin}"\n',
+            f'[dns]\nlisten = [{addresses}]\nworkers = 1\n{dns}\n'
+            f'[forward]\n{forward}\n[forward.connect]\nlisten = [{proxies}]\n[admin]\nlisten = "{admin}"\n',
             encoding="utf-8",
         )
         return path

@@ -1,8 +1,8 @@
 """The far side of an API: an HTTP/1.1 server that tells what it was sent, to the byte.
 
-`gateway.py --gates DIR --certificate FILE --key FILE --tls ADDRESS... --plain ADDRESS --websocket ADDRESS`. A path says what
-is wanted by its second segment: /STAGE/WHAT/...; everything else is echoed, signed requests with the verdict on their
-signature.
+`gateway.py --gates DIR --certificate FILE --key FILE --tls ADDRESS... --plain ADDRESS --websocket ADDRESS`. A path says
+what is wanted by its second segment: /STAGE/WHAT/...; everything else is echoed, signed requests with the verdict on
+their signature.
 """
 
 import argparse
@@ -184,7 +184,7 @@ class Exchange:
 
 async def push_and_echo(socket, _path=None):
     """A WebSocket API: pushes two messages, echoes, and closes when told to."""
-    await socket.send("pushed 1")
+    await socket.send(f"pushed to {socket.path}")
     await socket.send(b"pushed \x00 2")
     async for message in socket:
         if message == "close":
