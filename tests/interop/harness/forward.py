@@ -1,6 +1,6 @@
 """The forwarder between real clients and real servers; each group of checks is a file of its own, called from here."""
 
-from . import forward_bulk, forward_clients, forward_end, forward_refusals
+from . import forward_bulk, forward_clients, forward_end, forward_parent, forward_refusals
 from .entrances import Redirect, entrances
 from .gateways import Gateways
 
@@ -27,11 +27,12 @@ def check(world, report, short):
         clients = forward_clients.Clients(world, gateways, report, short)
         clients.go_direct(direct)
         for way in ways:
-            clients.go_through(way)
+            # The same listener as before: in short, the look-up is what counts.
+            clients.go_through(way, ["curl"] if short and way.resolver else clients.rows)
         if not short:
             redirect = Redirect(world, gateways)
             with redirect as way:
-                clients.go_through(way)
+                clients.go_through(way, clients.rows)
                 ways.append(way)
             redirect.sidegate.stop()
         forward_bulk.check(world, report, gateways, ways, clients.cells, short)
@@ -40,6 +41,8 @@ def check(world, report, short):
             report.check(f"{name}: at most 64 MiB of memory, {peak >> 20} MiB", peak <= 64 << 20)
         forward_refusals.check(world, report, gateways, ways)
         forward_end.check(world, report, gateways, ways, short)
+        world.stop_sidegates()
+        forward_parent.check(world, report, gateways)
         table(report, [*clients.rows, *forward_bulk.ROWS], [way.name for way in ways], clients.cells)
     finally:
         world.stop_sidegates()

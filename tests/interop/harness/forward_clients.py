@@ -212,9 +212,9 @@ class Clients:
             problems = [f"{call}: {got['error']}" for call, got in self.direct[row].items() if "error" in got]
             self.report.check(f"{row}: {len(self.direct[row])} calls", problems)
 
-    def go_through(self, way):
+    def go_through(self, way, rows):
         self.report.section(f"Clients through {way.name}")
-        for row in self.rows:
+        for row in rows:
             way.records()
             outcomes = self._outcomes(row, way)
             calls = list(dict.fromkeys([*self.direct[row], *outcomes]))

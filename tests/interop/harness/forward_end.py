@@ -177,6 +177,7 @@ def drain(world, report, gateways, ways):
 
 
 def check(world, report, gateways, ways, short):
+    """Ends the Sidegates that were there before."""
     access_log(world, report, ways)
     world.stop_sidegates()
     without_log(world, report, gateways, ways[0])
