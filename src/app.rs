@@ -73,7 +73,7 @@ impl App {
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind(dns, discovery.table(), Some(observer(&discovery)))?;
-        let around = forward_surroundings(&config, &discovery, &plane);
+        let around = forward_surroundings(&config.dns.listen, config.admin.listen, &discovery, &plane);
         let mut forwarder = forward::Plane::bind(&config.forward, around)?;
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
@@ -159,7 +159,7 @@ impl App {
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let discovery = Arc::new(self.discovery.successor(discovery)?);
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
-        let around = forward_surroundings(&config, &discovery, &self.plane);
+        let around = forward_surroundings(&config.dns.listen, self.admin, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
         self.forwarder.adopt(forwarder);
@@ -219,8 +219,14 @@ pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams
 }
 
 /// What the forwarder is handed of the others.
-fn forward_surroundings(config: &Config, discovery: &Discovery, dns: &Plane) -> forward::Surroundings {
-    let other_listeners = dns.addresses().into_iter().chain(config.admin.listen).collect();
+fn forward_surroundings(
+    dns_listen: &[SocketAddr],
+    admin: Option<SocketAddr>,
+    discovery: &Discovery,
+    dns: &Plane,
+) -> forward::Surroundings {
+    // Those that listen, and those that will.
+    let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
     forward::Surroundings { table: discovery.table(), resolve: resolve(dns.service()), other_listeners }
 }
 

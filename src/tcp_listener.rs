@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ pub use connections::{Bounds, Connections, Place};
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
+/// A peer that is silent for so long is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The longest pause after the system failed to accept, for want of descriptors or memory.
 const MAX_BACK_OFF: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,15 @@ pub async fn accept(
             admit(stream, client);
         }
     }
+}
+
+/// Has the system ask a silent peer whether it is still there, and send small pieces as they come: what is relayed was cut
+/// into packets by whoever sent it. NAT gateways forget a flow after 350 s without a packet.
+pub fn keep_alive(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    // Without either the connection is worse, not wrong.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = stream.set_nodelay(true);
 }
 
 /// Errors that accept(2) passes on from a connection that has failed already.

@@ -50,14 +50,18 @@ impl AddressRules {
         Err(Refusal::new(Cause::ProhibitedAddress, words))
     }
 
-    fn is_our_own(&self, address: SocketAddr) -> bool {
-        let suspicious = self.own_listeners.iter().any(|listener| listener.port() == address.port());
-        if !suspicious {
-            return false;
-        }
-        let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(ip, _)| ip).collect();
+    /// Whether who connects to `address` reaches this process.
+    pub fn is_our_own(&self, address: SocketAddr) -> bool {
         let address = SocketAddr::new(carried(address.ip()), address.port());
-        self.own_listeners.iter().any(|listener| interfaces::reaches(address, *listener, &own))
+        let at_port = || self.own_listeners.iter().filter(|listener| listener.port() == address.port());
+        if at_port().any(|listener| interfaces::reaches(address, *listener, &[])) {
+            return true;
+        }
+        // Which addresses an unspecified one stands for is for the system to say, and that takes a while.
+        at_port().any(|listener| listener.ip().is_unspecified()) && {
+            let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(ip, _)| ip).collect();
+            at_port().any(|listener| interfaces::reaches(address, *listener, &own))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::access::Record;
+use super::alert::Alert;
 use super::closing::{TurnedAway, say_and_close};
 use super::destination::{Destination, DestinationError};
 use super::dial::Dialled;
@@ -25,6 +26,8 @@ use super::tunnel;
 const HEAD: Duration = Duration::from_secs(10);
 /// What a client of HTTP/2 begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first byte of a TLS record that holds a handshake message.
+const HANDSHAKE: u8 = 22;
 const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// What a connection turned out to begin with.
@@ -58,7 +61,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         Ok(dialled) => match client.write_all(CONNECTED).await {
             Ok(()) => {
                 record.status = Some(200);
-                tunnel::run(client, buffer, dialled, &mut record, &stop, Into::into).await
+                tunnel::run(client, buffer, dialled, &service.router, &mut record, &stop, Into::into).await
             }
             Err(_) => ("client_reset", None),
         },
@@ -67,7 +70,12 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
             say_and_close(&mut client, &answer(&refusal)).await;
             (refusal.cause.label(), Some(refusal.words))
         }
-        Err(NotOpened::Left(TurnedAway { reason, words, .. })) => (reason, words),
+        Err(NotOpened::Left(TurnedAway { reason, alert, words })) => {
+            if let Some(alert) = alert {
+                say_and_close(&mut client, &alert.record()).await;
+            }
+            (reason, words)
+        }
     };
     service.journal.finish(&record, reason, words.as_deref());
 }
@@ -76,7 +84,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
 enum NotOpened {
     /// The client is told.
     Refused(Refusal),
-    /// There is nobody to tell.
+    /// It does not speak HTTP, or is not there any more.
     Left(TurnedAway),
 }
 
@@ -100,6 +108,11 @@ async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginnin
                 Ok(0) => return Err(TurnedAway::silently("client_left").into()),
                 Ok(_) => {}
                 Err(_) => return Err(TurnedAway::silently("client_reset").into()),
+            }
+            if buffer.first() == Some(&HANDSHAKE) {
+                let words = "the client speaks TLS to the proxy itself: write http://, not https://, in HTTPS_PROXY";
+                let (reason, alert) = ("tls_to_proxy", Some(Alert::UNEXPECTED_MESSAGE));
+                return Err(TurnedAway { reason, alert, words: Some(words.to_owned()) }.into());
             }
             let length = buffer.len().min(PREFACE.len());
             if buffer.get(..length) == PREFACE.get(..length) {

@@ -6,11 +6,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -19,13 +20,17 @@ use super::dead::DeadAddresses;
 use super::permit::{Permit, Way};
 use super::race::{self, Failure};
 use super::refusal::{Cause, Refusal};
-use crate::egress_proxy::{EgressProxy, Host};
+use crate::egress_proxy::{EgressError, EgressProxy, Host};
 use crate::policy::{Endpoint, HostName, Upstream};
+use crate::tcp_listener;
 
 /// From the start of the look-up to a connection, or the client is told.
 const DIAL: Duration = Duration::from_secs(10);
-/// With addresses of one family at hand, the other's are awaited no longer than this, RFC 8305 section 3.
+/// With addresses of one family at hand, the other's are awaited so long before the race begins, RFC 8305 section 3; they
+/// join it when they come.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// Before a name goes to the egress proxy, public DNS has so long to say that it does not exist.
+const LEARN: Duration = Duration::from_millis(300);
 
 /// A family of addresses to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +52,9 @@ pub enum ResolveError {
 pub type Resolve = Arc<dyn Fn(HostName, Family, Upstream) -> Resolving + Send + Sync>;
 
 /// A look-up under way.
-pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send>>;
+pub type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
+
+type Resolved = Result<Vec<IpAddr>, ResolveError>;
 
 /// A connection, and the permit it was dialled by.
 #[derive(Debug)]
@@ -92,18 +99,19 @@ impl Dialer {
         let connect = async {
             match (&permit.way, &self.parent_proxy) {
                 (Way::Endpoint(endpoint), _) => {
-                    self.first_allowed(self.of_endpoint(endpoint, permit.destination.port), &permit).await
+                    let known = Found::now(self.of_endpoint(endpoint, permit.destination.port));
+                    self.first_allowed(known, &permit).await
                 }
                 (Way::Upstream(Upstream::Public), Some(proxy)) => self.through(proxy, &permit, deadline).await,
                 (Way::Upstream(upstream), _) => {
-                    let port = self.port(&permit);
-                    let found = self.addresses_of(permit.destination.host, port, *upstream).await?;
+                    let found = self.look_up(permit.destination.host, self.port(&permit), *upstream).await?;
                     self.first_allowed(found, &permit).await
                 }
             }
         };
         let (stream, address) = timeout_at(deadline, connect).await.map_err(|_| {
-            Refusal::new(Cause::ConnectionTimeout, format!("{}: no connection in time", permit.destination))
+            let words = format!("{}: no connection within {} s", permit.destination, DIAL.as_secs());
+            Refusal::new(Cause::ConnectionTimeout, words)
         })??;
         Ok(Dialled { stream, address, permit })
     }
@@ -113,8 +121,8 @@ impl Dialer {
         if permit.destination.port == 443 { self.public_port } else { permit.destination.port }
     }
 
-    /// Hands the name to the egress proxy. A name that could be a private API's is looked up nevertheless: if public DNS
-    /// does not know it, the proxy cannot either, and the table learns it.
+    /// Hands the name to the egress proxy. A name that could be a private API's is looked up nevertheless, if public DNS
+    /// can be asked: if that does not know it, the proxy cannot either, and the table learns it.
     async fn through(
         &self,
         proxy: &EgressProxy,
@@ -122,52 +130,60 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<(TcpStream, SocketAddr), Refusal> {
         let host = permit.destination.host;
-        if permit.learnable
-            && let Err(ResolveError::NoSuchName) = (self.resolve)(host, Family::V4, Upstream::Public).await
-        {
-            return Err(unresolved(&host, &ResolveError::NoSuchName));
+        if permit.learnable {
+            let known = timeout(LEARN, (self.resolve)(host, Family::V4, Upstream::Public)).await;
+            if let Ok(Err(ResolveError::NoSuchName)) = known {
+                return Err(unresolved(&host, &ResolveError::NoSuchName));
+            }
         }
-        let refused =
-            |words: String| Refusal::new(Cause::ParentProxy, format!("forward.parent_proxy {proxy}: {words}"));
-        let addresses = match proxy.host() {
-            Host::Address(ip) => vec![SocketAddr::new(*ip, proxy.port())],
+        let refused = |cause, words: String| Refusal::new(cause, format!("forward.parent_proxy {proxy}: {words}"));
+        let mut found = match proxy.host() {
+            Host::Address(ip) => Found::now(vec![SocketAddr::new(*ip, proxy.port())]),
             Host::Name(name) => {
-                let found = self.addresses_of(*name, proxy.port(), Upstream::Vpc).await;
-                found.map_err(|refusal| refused(refusal.words))?
+                let found = self.look_up(*name, proxy.port(), Upstream::Vpc).await;
+                found.map_err(|refusal| refused(Cause::ParentProxy, refusal.words))?
             }
         };
-        let (stream, address) = self.first(addresses).await.map_err(|failure| match failure {
-            Some((address, error)) => refused(format!("{address}: {error}")),
-            None => refused("its name has no address".to_owned()),
+        if found.now.iter().any(|address| self.addresses.is_our_own(*address)) {
+            return Err(refused(Cause::Loop, "this is a listener of this forwarder: name another proxy".to_owned()));
+        }
+        let late = found.late;
+        found.late = async move {
+            let addresses: Vec<SocketAddr> = late.await;
+            addresses.into_iter().filter(|address| !self.addresses.is_our_own(*address)).collect()
+        }
+        .boxed();
+        let (stream, address) = self.first(found).await.map_err(|failure| match failure {
+            Some((address, error)) => refused(Cause::ParentProxy, format!("{address}: {error}")),
+            None => refused(Cause::ParentProxy, "its name has no address".to_owned()),
         })?;
         let connected = proxy.connect(stream, &Host::Name(host), self.port(permit), deadline).await;
-        Ok((connected.map_err(|error| refused(error.to_string()))?, address))
+        let stream = connected.map_err(|error| {
+            let late = matches!(error, EgressError::Timeout);
+            refused(if late { Cause::ConnectionTimeout } else { Cause::ParentProxy }, error.to_string())
+        })?;
+        Ok((stream, address))
     }
 
-    async fn first_allowed(
-        &self,
-        candidates: Vec<SocketAddr>,
-        permit: &Permit,
-    ) -> Result<(TcpStream, SocketAddr), Refusal> {
-        let (mut allowed, mut refused) = (Vec::with_capacity(candidates.len()), None);
-        for address in candidates {
-            match self.addresses.check(address, permit) {
-                Ok(()) => allowed.push(address),
-                Err(refusal) => refused = Some(refusal),
-            }
-        }
-        self.first(allowed).await.map_err(|failed| match failed {
+    async fn first_allowed(&self, found: Found<'_>, permit: &Permit) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let refused = Mutex::new(None);
+        let allowed = |addresses: Vec<SocketAddr>| {
+            let check = |address: &SocketAddr| self.addresses.check(*address, permit);
+            let pass = |address: &SocketAddr| check(address).map_err(|refusal| *lock(&refused) = Some(refusal)).is_ok();
+            addresses.into_iter().filter(pass).collect::<Vec<_>>()
+        };
+        let found = Found { now: allowed(found.now), late: found.late.map(&allowed).boxed() };
+        self.first(found).await.map_err(|failed| match failed {
             Some((address, error)) => failure(permit, address, &error),
-            None => refused.unwrap_or_else(|| no_address(permit)),
+            None => lock(&refused).take().unwrap_or_else(|| no_address(permit)),
         })
     }
 
-    async fn first(&self, mut addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
-        self.dead.last(&mut addresses, Instant::now());
-        let (stream, address) = race::connect(&addresses, |address| self.dead.failed(address, Instant::now())).await?;
+    async fn first(&self, Found { mut now, late }: Found<'_>) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
+        self.dead.last(&mut now, Instant::now());
+        let (stream, address) = race::connect(now, late, |address| self.dead.failed(address, Instant::now())).await?;
         self.dead.connected(address);
-        // What is relayed was cut into packets by whoever sent it.
-        let _ = stream.set_nodelay(true);
+        tcp_listener::keep_alive(&stream);
         Ok((stream, address))
     }
 
@@ -186,39 +202,52 @@ impl Dialer {
         near
     }
 
-    async fn addresses_of(&self, host: HostName, port: u16, upstream: Upstream) -> Result<Vec<SocketAddr>, Refusal> {
+    async fn look_up(&self, host: HostName, port: u16, upstream: Upstream) -> Result<Found<'static>, Refusal> {
+        let candidates = move |found: Resolved| -> Vec<SocketAddr> {
+            found.unwrap_or_default().into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+        };
         let v6 = (self.resolve)(host, Family::V6, upstream);
         let v4 = (self.resolve)(host, Family::V4, upstream);
-        let (v6, v4) = match select(v6, v4).await {
-            Either::Left((v6, v4)) => {
-                let v4 = other(&v6, v4).await;
-                (v6, v4)
-            }
-            Either::Right((v4, v6)) => (other(&v4, v6).await, v4),
+        let (first, mut other, is_v6) = match select(v6, v4).await {
+            Either::Left((v6, v4)) => (v6, v4, true),
+            Either::Right((v4, v6)) => (v4, v6, false),
         };
+        let second = if first.as_ref().is_ok_and(|addresses| !addresses.is_empty()) {
+            timeout(RESOLUTION_DELAY, &mut other).await.ok()
+        } else {
+            Some(other.as_mut().await)
+        };
+        let Some(second) = second else {
+            return Ok(Found { now: candidates(first), late: other.map(candidates).boxed() });
+        };
+        let (v6, v4) = if is_v6 { (first, second) } else { (second, first) };
         let error = match (&v6, &v4) {
             (Err(ResolveError::NoSuchName), _) | (_, Err(ResolveError::NoSuchName)) => Some(ResolveError::NoSuchName),
             (_, Err(error)) | (Err(error), _) => Some(error.clone()),
             (Ok(_), Ok(_)) => None,
         };
-        let candidates = |found: Result<Vec<IpAddr>, _>| {
-            found.unwrap_or_default().into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-        };
-        let candidates = race::interleave(candidates(v6), candidates(v4));
+        let now = race::interleave(candidates(v6), candidates(v4));
         match error {
-            Some(error) if candidates.is_empty() => Err(unresolved(&host, &error)),
-            _ => Ok(candidates),
+            Some(error) if now.is_empty() => Err(unresolved(&host, &error)),
+            _ => Ok(Found::now(now)),
         }
     }
 }
 
-/// The other family's answer: waited for in full if there is nothing to dial yet, else for a moment.
-async fn other(first: &Result<Vec<IpAddr>, ResolveError>, second: Resolving) -> Result<Vec<IpAddr>, ResolveError> {
-    if first.as_ref().is_ok_and(|addresses| !addresses.is_empty()) {
-        timeout(RESOLUTION_DELAY, second).await.unwrap_or_else(|_| Ok(Vec::new()))
-    } else {
-        second.await
+/// Addresses to dial, and those that are not known yet.
+struct Found<'d> {
+    now: Vec<SocketAddr>,
+    late: BoxFuture<'d, Vec<SocketAddr>>,
+}
+
+impl Found<'_> {
+    fn now(now: Vec<SocketAddr>) -> Self {
+        Self { now, late: std::future::ready(Vec::new()).boxed() }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The addresses of an endpoint that lie in a subnet of this host, or those that do not.
@@ -235,20 +264,31 @@ fn turned(mut addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
 
 fn unresolved(host: &HostName, error: &ResolveError) -> Refusal {
     match error {
-        ResolveError::NoSuchName => Refusal::new(Cause::NoSuchName, format!("{host} does not exist in DNS")),
+        ResolveError::NoSuchName => Refusal::new(
+            Cause::NoSuchName,
+            format!("{host} does not exist in DNS: correct the name, or list its id as private"),
+        ),
         ResolveError::Failed(why) => Refusal::new(Cause::DnsFailure, format!("{host} does not resolve: {why}")),
     }
 }
 
 fn no_address(permit: &Permit) -> Refusal {
-    Refusal::new(Cause::NoAddress, format!("{} has no address", permit.destination.host))
+    Refusal::new(Cause::NoAddress, format!("{} has no address: correct the name", permit.destination.host))
 }
 
 fn failure(permit: &Permit, address: SocketAddr, error: &io::Error) -> Refusal {
     let (cause, what) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (Cause::ConnectionRefused, "refused the connection".to_owned()),
-        io::ErrorKind::TimedOut => (Cause::ConnectionTimeout, "did not answer: is port 443 open to us?".to_owned()),
-        _ => (Cause::ConnectionFailed, error.to_string()),
+        _ if race::is_ours(error) => {
+            (Cause::Overloaded, format!("{error}: raise this process's limits, or send it less"))
+        }
+        io::ErrorKind::ConnectionRefused => {
+            (Cause::ConnectionRefused, "refused the connection: is that its address?".to_owned())
+        }
+        io::ErrorKind::TimedOut => (
+            Cause::ConnectionTimeout,
+            "did not answer: is its port open to us, by security groups and routes?".to_owned(),
+        ),
+        _ => (Cause::ConnectionFailed, format!("{error}: is there a route to it?")),
     };
     let way = match &permit.way {
         Way::Endpoint(endpoint) => format!(" of {}", endpoint.label()),

@@ -87,7 +87,7 @@ impl HeadReader {
     /// # Errors
     /// A head that is too long, malformed, or ambiguous.
     pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Refusal> {
-        self.take_bytes(buffer).map_err(|TooLong| too_long())?.map(parse).transpose()
+        self.take_bytes(buffer).map_err(|TooLong| too_long())?.as_ref().map(parse).transpose()
     }
 
     /// Takes the head of an answer off the front of `buffer`, as [`HeadReader::take`] does.
@@ -96,7 +96,7 @@ impl HeadReader {
     /// As there, with [`Cause::BadResponse`].
     pub fn take_response(&mut self, buffer: &mut BytesMut) -> Result<Option<ResponseHead>, Refusal> {
         let long = |TooLong| bad_answer(format!("its head is longer than {MAX_HEAD} bytes"));
-        self.take_bytes(buffer).map_err(long)?.map(parse_response).transpose()
+        self.take_bytes(buffer).map_err(long)?.as_ref().map(parse_response).transpose()
     }
 
     fn take_bytes(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
@@ -116,13 +116,13 @@ impl HeadReader {
 
 struct TooLong;
 
-fn parse(bytes: Bytes) -> Result<Head, Refusal> {
-    if has_bare_line_feed(&bytes) {
+fn parse(bytes: &Bytes) -> Result<Head, Refusal> {
+    if has_bare_line_feed(bytes) {
         return Err(bad("a line of the request ends without CR"));
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    match request.parse(&bytes) {
+    match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the request ends before its head does")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -136,7 +136,7 @@ fn parse(bytes: Bytes) -> Result<Head, Refusal> {
         method: slice(request.method.unwrap_or_default()),
         target: slice(request.path.unwrap_or_default()),
         version: version(request.version),
-        fields: slices(&bytes, request.headers),
+        fields: slices(bytes, request.headers),
     };
     // RFC 9112 section 3.2: exactly one, but HTTP/1.0 may do without.
     if head.single("host")?.is_none() && head.version == Version::Http11 {
@@ -145,13 +145,13 @@ fn parse(bytes: Bytes) -> Result<Head, Refusal> {
     Ok(head)
 }
 
-fn parse_response(bytes: Bytes) -> Result<ResponseHead, Refusal> {
-    if has_bare_line_feed(&bytes) {
+fn parse_response(bytes: &Bytes) -> Result<ResponseHead, Refusal> {
+    if has_bare_line_feed(bytes) {
         return Err(bad_answer("a line ends without CR"));
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
-    match response.parse(&bytes) {
+    match response.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad_answer("it ends before its head does")),
         Err(error) => return Err(bad_answer(error)),
@@ -159,8 +159,8 @@ fn parse_response(bytes: Bytes) -> Result<ResponseHead, Refusal> {
     Ok(ResponseHead {
         version: version(response.version),
         status: response.code.unwrap_or_default(),
-        reason: reason(&bytes),
-        fields: slices(&bytes, response.headers),
+        reason: reason(bytes),
+        fields: slices(bytes, response.headers),
     })
 }
 

@@ -40,7 +40,7 @@ pub struct Permit {
     pub destination: Destination,
     pub rule: Rule,
     pub way: Way,
-    /// Whether it is a name that Sidegate exists for, rather than one of the others that CONNECT lets through.
+    /// Whether it is a name that Sidegate exists for, rather than one that is allowed beside them.
     pub ours: bool,
     /// Whether addresses of the VPC may be dialled, or only those that the internet can reach.
     pub may_stay_inside: bool,
@@ -68,6 +68,14 @@ impl Way {
         }
     }
 
+    /// Whether it leads where another leads: to the same endpoint, or outside. Addresses may have changed in between.
+    fn is_as(&self, other: &Self) -> bool {
+        match (self.endpoint(), other.endpoint()) {
+            (Some(one), Some(other)) => one.region == other.region && one.vpce_id == other.vpce_id,
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// The endpoint it leads to.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
@@ -88,8 +96,7 @@ pub fn permit(
     destination: Destination,
 ) -> Result<Permit, Refusal> {
     let decision = route(table, &destination.host);
-    let listed_private = decision.rule == Rule::Listed && matches!(decision.route, Route::Endpoint(_));
-    let ours = decision.zone.is_some() || listed_private || decision.rule == Rule::BelowPrivate;
+    let ours = is_ours(&decision);
     let allowed = rules.allow.iter().any(|entry| entry.holds(&destination));
     let other = entrance == Entrance::Connect && rules.others == Others::Direct && destination.port == 443;
     if !(ours && destination.port == 443 || allowed || other) {
@@ -102,9 +109,15 @@ pub fn permit(
         rule: decision.rule,
         may_stay_inside: !of_the_policy && (other || way != Way::Upstream(Upstream::Public)),
         way,
-        ours: ours || allowed,
+        ours,
         learnable: decision.learnable,
     })
+}
+
+/// Whether a name is in our zones, or in `private_names`, or below one of those.
+pub(super) fn is_ours(decision: &Decision<'_>) -> bool {
+    let listed_private = decision.rule == Rule::Listed && matches!(decision.route, Route::Endpoint(_));
+    decision.zone.is_some() || listed_private || decision.rule == Rule::BelowPrivate
 }
 
 /// Checks that `x-apigw-api-id`, which overrules the Host header at the far side, leads the same way as the name (T14).
@@ -126,8 +139,7 @@ pub fn permit_api_id(table: &Table, permit: &Permit, value: &[u8]) -> Result<(),
         let Some(name) = id.as_str().parse::<HostName>().ok().and_then(|label| label.join(&zone.name)) else {
             continue;
         };
-        let way = way(&route(table, &name), &Destination { host: name, port: 443 })?;
-        if way.label() != permit.way.label() || way.endpoint() != permit.way.endpoint() {
+        if !way(&route(table, &name), &Destination { host: name, port: 443 })?.is_as(&permit.way) {
             return refuse(format!(
                 "x-apigw-api-id names {name}, which goes another way than {host}: call it by its name"
             ));
@@ -145,7 +157,7 @@ fn way(decision: &Decision<'_>, destination: &Destination) -> Result<Way, Refusa
         Route::Endpoint(endpoint) => Ok(Way::Endpoint(Box::new(endpoint.clone()))),
         Route::Upstream(upstream) => Ok(Way::Upstream(upstream)),
         Route::NoSuchName => {
-            let words = format!("{} does not exist: it is below a private name", destination.host);
+            let words = format!("{} does not exist, being below a private name: correct the name", destination.host);
             Err(Refusal::new(Cause::NoSuchName, words))
         }
         Route::NotReady(not_ready) => Err(Refusal::new(Cause::NotReady, format!("not ready: {not_ready}"))),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -26,8 +25,6 @@ use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
 
 /// Connections of one listener.
 const BOUNDS: Bounds = Bounds { total: 8192, per_client: 1024 };
-/// A peer that is silent for so long is asked whether it is still there, as often again before it is given up.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// After the grace, time for what was ended to say so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -51,6 +48,8 @@ impl std::fmt::Debug for Surroundings {
 pub enum PlaneError {
     #[error("forward.{}.listen: cannot bind {address}: {}", .entrance.label(), bind_advice(.error, .address))]
     Bind { entrance: Entrance, address: SocketAddr, error: io::Error },
+    #[error("forward.{}.listen: {address} is held by forward.{}.listen {held} of the configuration in force: restart for this change", .entrance.label(), .by.label())]
+    Held { entrance: Entrance, address: SocketAddr, by: Entrance, held: SocketAddr },
     #[error(transparent)]
     Http(#[from] GatewayError),
 }
@@ -170,7 +169,7 @@ impl Plane {
             service: self.service.subscribe(),
             connections: Arc::clone(&connections),
             bounds: Arc::clone(&self.bounds),
-            drain: self.drain.clone(),
+            drain: Drain { begun: stop.clone(), ..self.drain.clone() },
         };
         let stopped = stop.clone();
         self.drain.tracker.spawn(async move {
@@ -188,11 +187,25 @@ impl Plane {
     pub fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
         let wanted: Vec<Asked> = asked(config).collect();
         let is_new = |asked: &Asked| self.listeners.iter().all(|listener| listener.asked != *asked);
-        let bound = bind_all(wanted.iter().copied().filter(is_new))?;
+        let bound = bind_all(wanted.iter().copied().filter(is_new)).map_err(|error| self.told_by_whom(error))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
         let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
         Ok(Prepared { wanted, bound, service })
+    }
+
+    /// An address that is taken may be taken by a listener that this change would end.
+    fn told_by_whom(&self, error: PlaneError) -> PlaneError {
+        let PlaneError::Bind { entrance, address, .. } = error else { return error };
+        let overlaps = |held: SocketAddr| {
+            held.port() == address.port()
+                && held.is_ipv4() == address.is_ipv4()
+                && (held.ip() == address.ip() || held.ip().is_unspecified() || address.ip().is_unspecified())
+        };
+        match self.addresses().into_iter().find(|(_, held)| overlaps(*held)) {
+            Some((by, held)) => PlaneError::Held { entrance, address, by, held },
+            None => error,
+        }
     }
 
     /// Changes to what was prepared. Listeners that stay keep their sockets, connections their bytes; the next connection
@@ -207,7 +220,6 @@ impl Plane {
     /// Closes the listeners, then waits at most `grace` for what runs. Whether all of it ended by itself.
     pub async fn drain(mut self, grace: Duration) -> bool {
         self.listeners.clear();
-        self.drain.begun.cancel();
         self.drain.tracker.close();
         let ended = timeout(grace, self.drain.tracker.wait()).await.is_ok();
         self.drain.over.cancel();
@@ -276,7 +288,7 @@ impl Acceptor {
         if evicted {
             self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        keep_alive(&stream);
+        tcp_listener::keep_alive(&stream);
         let (service, listener, drain) = (self.service.clone(), self.listener, self.drain.clone());
         let connection = Connection { service, client, listener, place, drain };
         match self.entrance {
@@ -285,12 +297,4 @@ impl Acceptor {
             Entrance::Http => drop(self.drain.tracker.spawn(http::serve(stream, connection))),
         }
     }
-}
-
-/// Peers that vanish without a word are noticed, and what is relayed leaves as it comes.
-fn keep_alive(stream: &TcpStream) {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
-    // Without either the connection is worse, not wrong.
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-    let _ = stream.set_nodelay(true);
 }

@@ -1,14 +1,17 @@
 //! Happy eyeballs (RFC 8305): connects to several addresses of one name, each a little after the one before, and keeps
 //! the first that answers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::FusedFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// The next address is tried after this, RFC 8305 section 5; at once if the one before has failed.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -20,34 +23,61 @@ const MAX_ATTEMPTS: usize = 8;
 /// An attempt that failed.
 pub(super) type Failure = (SocketAddr, io::Error);
 
-/// Connects to the first of `addresses` that accepts. Tells `failed` of each that does not.
+/// Connects to the first of `addresses` that accepts; `late` ones join them once they are known. Tells `failed` of each
+/// that does not accept, and of each that another one overtook.
 ///
 /// # Errors
 /// The first failure, where all have failed; `None` where there is no address.
 pub(super) async fn connect(
-    addresses: &[SocketAddr],
+    addresses: Vec<SocketAddr>,
+    late: impl Future<Output = Vec<SocketAddr>>,
     failed: impl Fn(SocketAddr),
 ) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
-    let mut waiting = addresses.iter().copied().take(MAX_ATTEMPTS);
-    let mut attempts = FuturesUnordered::new();
-    let mut first_failure = None;
+    let (mut waiting, mut late) = (VecDeque::from(addresses), pin!(late.fuse()));
+    let (mut attempts, mut pending) = (FuturesUnordered::new(), Vec::with_capacity(2));
+    let (mut first_failure, mut left, mut next_at) = (None, MAX_ATTEMPTS, Instant::now());
     loop {
-        let next = waiting.next();
-        let more = next.is_some();
-        attempts.extend(next.map(attempt));
+        let ready = attempts.is_empty() || next_at <= Instant::now();
+        if let Some(next) = ready.then(|| waiting.pop_front()).flatten().filter(|_| left > 0) {
+            (left, next_at) = (left - 1, Instant::now() + ATTEMPT_DELAY);
+            pending.push((next, Instant::now()));
+            attempts.push(attempt(next));
+        }
         let outcome = tokio::select! {
             Some(outcome) = attempts.next() => outcome,
-            () = sleep(ATTEMPT_DELAY), if more => continue,
+            () = sleep_until(next_at), if !waiting.is_empty() && left > 0 => continue,
+            more = &mut late, if !late.is_terminated() => {
+                waiting.extend(more);
+                continue;
+            }
             else => return Err(first_failure),
         };
+        pending.retain(|(address, _)| *address != outcome.0);
         match outcome {
-            (address, Ok(stream)) => return Ok((stream, address)),
+            (address, Ok(stream)) => {
+                pending
+                    .iter()
+                    .filter(|(_, begun)| begun.elapsed() >= ATTEMPT_DELAY)
+                    .for_each(|(slow, _)| failed(*slow));
+                return Ok((stream, address));
+            }
             (address, Err(error)) => {
-                failed(address);
+                if !is_ours(&error) {
+                    failed(address);
+                }
                 first_failure.get_or_insert((address, error));
+                next_at = Instant::now();
             }
         }
     }
+}
+
+/// Whether it is this host that lacks something: descriptors, memory, ports.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory};
+    let descriptors = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
+    matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory)
+        || error.raw_os_error().is_some_and(|code| descriptors.contains(&code))
 }
 
 async fn attempt(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
@@ -74,8 +104,13 @@ mod tests {
     use std::sync::Mutex;
 
     use tokio::net::TcpListener;
+    use tokio::time::sleep;
 
     use super::*;
+
+    fn nothing() -> impl Future<Output = Vec<SocketAddr>> {
+        std::future::ready(Vec::new())
+    }
 
     async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -102,7 +137,8 @@ mod tests {
         drop(closed);
         let (_listener, good) = listener().await;
         let told = Mutex::new(Vec::new());
-        let (_, address) = connect(&[refused, good], |address| told.lock().unwrap().push(address)).await.unwrap();
+        let (_, address) =
+            connect(vec![refused, good], nothing(), |address| told.lock().unwrap().push(address)).await.unwrap();
         assert_eq!(address, good);
         assert_eq!(*told.lock().unwrap(), [refused]);
     }
@@ -111,7 +147,23 @@ mod tests {
     async fn a_silent_address_does_not_hold_up_the_next_one() {
         let (_queue, _listener, silent) = silent().await;
         let (_listener, good) = listener().await;
-        let (_, address) = connect(&[silent, good], |_| ()).await.unwrap();
+        let told = Mutex::new(Vec::new());
+        let (_, address) =
+            connect(vec![silent, good], nothing(), |address| told.lock().unwrap().push(address)).await.unwrap();
+        assert_eq!(address, good);
+        assert_eq!(*told.lock().unwrap(), [silent], "the next client need not wait for it");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_known_late_joins_and_is_waited_for_if_all_others_fail() {
+        let (closed, refused) = listener().await;
+        drop(closed);
+        let (_listener, good) = listener().await;
+        let late = async {
+            sleep(Duration::from_millis(120)).await;
+            vec![good]
+        };
+        let (_, address) = connect(vec![refused], late, |_| ()).await.unwrap();
         assert_eq!(address, good);
     }
 
@@ -119,9 +171,9 @@ mod tests {
     async fn when_all_fail_the_first_failure_is_the_reason() {
         let (closed, refused) = listener().await;
         drop(closed);
-        let (address, error) = connect(&[refused], |_| ()).await.unwrap_err().unwrap();
+        let (address, error) = connect(vec![refused], nothing(), |_| ()).await.unwrap_err().unwrap();
         assert_eq!((address, error.kind()), (refused, io::ErrorKind::ConnectionRefused));
-        assert!(connect(&[], |_| ()).await.unwrap_err().is_none());
+        assert!(connect(Vec::new(), nothing(), |_| ()).await.unwrap_err().is_none());
     }
 
     #[test]

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::access::Record;
 use super::destination::Destination;
 use super::dial::{Dialer, Dialled};
-use super::permit::{Destinations, Entrance, Permit, permit, permit_api_id};
+use super::permit::{Destinations, Entrance, Permit, is_ours, permit, permit_api_id};
 use super::refusal::{Cause, Refusal};
-use crate::policy::Table;
+use crate::policy::{HostName, Table, route};
 
 /// Says which way a destination goes, and goes there.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ impl Router {
     /// As [`permit`].
     pub fn permit(&self, entrance: Entrance, destination: Destination) -> Result<Permit, Refusal> {
         permit(&self.table.borrow(), &self.destinations, entrance, destination)
+    }
+
+    /// Whether a name is one that Sidegate exists for.
+    pub fn is_ours(&self, host: &HostName) -> bool {
+        is_ours(&route(&self.table.borrow(), host))
     }
 
     /// Whether `x-apigw-api-id` leads where the permit leads.

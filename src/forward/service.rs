@@ -43,10 +43,10 @@ impl Connection {
     }
 }
 
-/// How the plane ends.
+/// How a listener and the plane end.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
-    /// Cancelled when listeners close: nothing new is begun, what runs goes on.
+    /// Cancelled when the listener closes: nothing new is begun, what runs goes on.
     pub begun: CancellationToken,
     /// Cancelled when the grace is over: everything ends.
     pub over: CancellationToken,

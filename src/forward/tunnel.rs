@@ -18,6 +18,7 @@ use super::dial::Dialled;
 use super::permit::Permit;
 use super::refusal::{Cause, Refusal};
 use super::relay::{End, relay};
+use super::router::Router;
 
 /// No byte in either direction for so long ends a tunnel: a little more than the ten minutes after which API Gateway
 /// ends an idle WebSocket.
@@ -33,12 +34,13 @@ pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     mut client: C,
     mut early: BytesMut,
     dialled: Dialled,
+    router: &Router,
     record: &mut Record,
     stop: &CancellationToken,
     end: impl FnOnce(C) -> End,
 ) -> (&'static str, Option<String>) {
     let checked = tokio::select! {
-        checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit) => checked,
+        checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit, router) => checked,
         () = stop.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     match checked {
@@ -75,15 +77,18 @@ async fn first_words(
     early: &mut BytesMut,
     upstream: &TcpStream,
     permit: &Permit,
+    router: &Router,
 ) -> Result<(), TurnedAway> {
     if early.is_empty() && !permit.ours {
+        let mut first = [0];
         tokio::select! {
             read = timeout(IDLE, client.read_buf(early)) => match read {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return Err(TurnedAway::silently("client_reset")),
                 Err(_) => return Err(TurnedAway::silently("idle")),
             },
-            _ = upstream.readable() => {}
+            // A look, not readiness, which may be left over from an egress proxy's answer.
+            _ = upstream.peek(&mut first) => {}
         }
     }
     let hello = async {
@@ -93,7 +98,7 @@ async fn first_words(
                 return Ok(());
             }
             if let Reading::Complete(hello) = reader.read(early)? {
-                return check(&hello, permit);
+                return check(&hello, permit, router);
             }
             match client.read_buf(early).await {
                 Ok(0) => return Err(TurnedAway::silently("client_left")),
@@ -105,14 +110,15 @@ async fn first_words(
     timeout(HELLO, hello).await.unwrap_or_else(|_| Err(TurnedAway::silently(Cause::Slow.label())))
 }
 
-/// A hello without a name can lead nowhere else. One with an encrypted hello inside shows a front in the clear; that is
-/// no business of ours, and API Gateway does not know it.
-fn check(hello: &ClientHello, permit: &Permit) -> Result<(), TurnedAway> {
+/// A hello without a name can lead nowhere else. One with an encrypted hello inside shows a front in the clear, which is
+/// no business of ours; but no name of an API is a front, for API Gateway does not know encrypted hellos.
+fn check(hello: &ClientHello, permit: &Permit, router: &Router) -> Result<(), TurnedAway> {
     let host = &permit.destination.host;
     match &hello.server_name {
-        Some(name) if name != host && (permit.ours || !hello.has_encrypted_hello) => {
-            let words = format!("the ClientHello asks for {name}, CONNECT asked for {host}");
-            Err(Refusal::new(Cause::Mismatch, words).into())
+        Some(name) if name != host => {
+            let may_be_front = hello.has_encrypted_hello && !permit.ours && !router.is_ours(name);
+            let words = format!("the ClientHello asks for {name}, CONNECT asked for {host}: make them one");
+            if may_be_front { Ok(()) } else { Err(Refusal::new(Cause::Mismatch, words).into()) }
         }
         _ => Ok(()),
     }
@@ -120,14 +126,30 @@ fn check(hello: &ClientHello, permit: &Permit) -> Result<(), TurnedAway> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
     use super::*;
-    use crate::forward::permit::Way;
-    use crate::forward::{Cause, Destination};
-    use crate::policy::{Rule, Upstream};
+    use crate::forward::permit::{Destinations, Way};
+    use crate::forward::{AddressRules, Cause, Destination, Dialer, Others};
+    use crate::policy::{Addresses, Endpoint, Names, Networks, Rule, Table, Upstream};
+
+    fn router() -> Router {
+        let addresses = Addresses::default();
+        let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: 443 };
+        let table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
+        let rules = AddressRules { public_networks: Networks::new(Vec::new()), own_listeners: Vec::new() };
+        Router {
+            table: watch::channel(Arc::new(table)).1,
+            destinations: Destinations { allow: Vec::new(), others: Others::Direct },
+            dialer: Dialer::new(Arc::new(|_, _, _| Box::pin(std::future::pending())), rules, 443, None),
+        }
+    }
 
     /// A front in the clear is what a client with an encrypted hello shows; the tunnel treats it as direct would.
     #[test]
-    fn a_front_is_no_mismatch_for_another_name_and_one_for_an_api() {
+    fn a_front_is_no_mismatch_unless_it_is_an_api() {
         let permit = |ours| Permit {
             destination: Destination::of_connect("www.example.com:443").unwrap(),
             rule: Rule::Default,
@@ -140,11 +162,13 @@ mod tests {
             server_name: name.map(|name| name.parse().unwrap()),
             has_encrypted_hello,
         };
-        let mismatch = Cause::Mismatch.label();
-        let reason = |hello, ours| check(&hello, &permit(ours)).err().map(|turned| turned.reason);
+        let (router, mismatch) = (router(), Cause::Mismatch.label());
+        let reason = |hello, ours| check(&hello, &permit(ours), &router).err().map(|turned| turned.reason);
         assert_eq!(reason(hello(Some("front.example"), true), false), None);
         assert_eq!(reason(hello(Some("front.example"), false), false), Some(mismatch));
         assert_eq!(reason(hello(Some("front.example"), true), true), Some(mismatch));
+        let api = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com";
+        assert_eq!(reason(hello(Some(api), true), false), Some(mismatch), "whatever is inside the hello");
         assert_eq!(reason(hello(Some("www.example.com"), false), true), None);
         assert_eq!(reason(hello(None, false), true), None, "it can lead nowhere else");
     }

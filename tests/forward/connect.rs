@@ -171,6 +171,39 @@ async fn a_server_of_another_name_may_speak_first() {
     assert_eq!(&said, b"SSH-2.0-server");
 }
 
+/// What an egress proxy answered must not be taken for a server that speaks first.
+#[tokio::test]
+async fn the_hello_is_looked_at_behind_an_egress_proxy_too() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let (lab, _endpoint, _gateway) = Lab::raw(|config| config.parent_proxy = Some(url.parse().unwrap())).await;
+    // Public names go by the proxy; the table of this lab has no other group.
+    let beyond = async {
+        let (mut far, _) = proxy.accept().await.unwrap();
+        read_head(&mut far).await;
+        far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        far
+    };
+    let target = format!("{OTHER}:443");
+    let ((mut stream, head), mut far) = tokio::join!(lab.connect(&target), beyond);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    stream.write_all(&client_hello(PRIVATE)).await.unwrap();
+    assert_eq!(rest(&mut stream).await, [21, 3, 3, 0, 2, 2, 112]);
+    drop(stream);
+    assert_eq!(rest(&mut far).await, b"");
+}
+
+#[tokio::test]
+async fn tls_to_the_proxy_itself_is_turned_away_at_once() {
+    let (lab, _places) = Lab::new().await;
+    let mut stream = lab.enter(Entrance::Connect).await;
+    stream.write_all(&client_hello(PRIVATE)).await.unwrap();
+    assert_eq!(rest(&mut stream).await, [21, 3, 3, 0, 2, 2, 10]);
+    drop(stream);
+    lab.until_ended("tls_to_proxy").await;
+}
+
 #[tokio::test]
 async fn a_hello_sent_along_with_connect_is_not_lost() {
     let (lab, endpoint, _gateway) = Lab::raw(|_| ()).await;

@@ -61,6 +61,18 @@ async fn a_configuration_that_cannot_be_bound_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_change_that_our_own_socket_is_in_the_way_of_says_so() {
+    let (lab, _places) = Lab::new().await;
+    let address = lab.address(Entrance::Connect);
+    for wider in [address, ([0, 0, 0, 0], address.port()).into()] {
+        let mut config = lab.config.clone();
+        (config.connect_listen, config.sni_listen) = (Vec::new(), vec![wider]);
+        let error = lab.plane.prepare(&config, lab.surroundings()).unwrap_err().to_string();
+        assert!(error.contains("held by forward.connect.listen") && error.contains("restart"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn what_runs_at_a_drain_ends_in_its_own_time_and_nothing_new_is_let_in() {
     let (lab, endpoint, _gateway) = Lab::raw(|_| ()).await;
     let (mut stream, mut far) = tunnel(&lab, &endpoint).await;

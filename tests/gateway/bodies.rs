@@ -260,3 +260,18 @@ async fn large_bodies_arrive_bit_for_bit_both_ways_at_once() {
     assert!(got.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
     drop(sending.await.unwrap());
 }
+
+#[tokio::test]
+async fn an_answer_to_a_request_that_breaks_off_is_cut_short() {
+    let (world, _server) = world(|mut connection, _| async move {
+        connection.head().await;
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+        assert!(connection.until("never").await.is_none());
+    })
+    .await;
+    let mut client = Client::connect(world.address).await;
+    client.send(&request("POST / HTTP/1.1", "Transfer-Encoding: chunked\r\n")).await;
+    client.until("hello\r\n").await;
+    client.send("nonsense\r\n").await;
+    assert_eq!(client.rest().await.0, "");
+}

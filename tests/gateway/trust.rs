@@ -66,7 +66,8 @@ async fn a_server_without_tls_is_a_502() {
 #[tokio::test]
 async fn the_name_in_the_client_hello_is_the_hosts_and_endpoints_are_offered_http1_only() {
     let authority = Authority::new();
-    let hellos: Arc<Mutex<Vec<(Option<String>, Option<String>)>>> = Arc::default();
+    type Hello = (Option<String>, Option<String>);
+    let hellos: Arc<Mutex<Vec<Hello>>> = Arc::default();
     let server = |hellos: Arc<Mutex<Vec<_>>>, settings| {
         Server::start(settings, move |connection: Connection, _| {
             let agreed = connection.stream.get_ref().1;

@@ -99,7 +99,7 @@ async fn respond(
                 let (reason, words) = match hyper::upgrade::on(request).await {
                     Ok(client) => {
                         let (client, early) = (TokioIo::new(client), BytesMut::new());
-                        tunnel::run(client, early, dialled, &mut record, stop, End::other).await
+                        tunnel::run(client, early, dialled, &service.router, &mut record, stop, End::other).await
                     }
                     Err(_) => ("client_reset", None),
                 };

@@ -163,3 +163,37 @@ async fn a_name_that_may_be_private_is_looked_up_even_with_an_egress_proxy() {
     let permit = Permit { learnable: true, ..to(Way::Upstream(Upstream::Public)) };
     assert_eq!(dialer.dial(permit).await.unwrap_err().cause, Cause::NoSuchName);
 }
+
+/// Most VPCs have no way out by IPv6: an IPv4 address that is known late is all there is.
+#[tokio::test]
+async fn a_family_that_is_resolved_late_is_dialled_when_the_other_leads_nowhere() {
+    let listener = TcpListener::bind("127.0.0.21:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let resolve: Resolve = Arc::new(|_, family, _| {
+        Box::pin(async move {
+            match family {
+                // Nobody listens there.
+                Family::V6 => Ok(vec![std::net::Ipv6Addr::LOCALHOST.into()]),
+                Family::V4 => {
+                    tokio::time::sleep(RESOLUTION_DELAY * 3).await;
+                    Ok(vec![loopback(21).into()])
+                }
+            }
+        })
+    });
+    let mut dialer = Dialer { resolve, ..dialer(Answers::new(), port) };
+    dialer.addresses.public_networks = Networks::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    let dialled = dialer.dial(to(Way::Upstream(Upstream::Public))).await.unwrap();
+    assert_eq!(dialled.address.ip(), loopback(21));
+}
+
+#[tokio::test]
+async fn an_egress_proxy_that_turns_out_to_be_ourselves_is_not_dialled() {
+    let own = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = own.local_addr().unwrap().port();
+    let answers = Answers::from([(("proxy.corp.example", Family::V4), Ok(vec![loopback(1).into()]))]);
+    let mut dialer = dialer(answers, 443);
+    dialer.parent_proxy = Some(format!("http://proxy.corp.example:{port}").parse().unwrap());
+    dialer.addresses.own_listeners = vec![own.local_addr().unwrap()];
+    assert_eq!(dialer.dial(to(Way::Upstream(Upstream::Public))).await.unwrap_err().cause, Cause::Loop);
+}

@@ -153,8 +153,10 @@ fn may_trail(text: &Bytes, field: &httparse::Header<'_>) -> bool {
 mod tests {
     use super::*;
 
+    type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Data, trailers, and what is left over, whatever pieces the bytes come in.
-    fn decode(text: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+    fn decode(text: &[u8], step: usize) -> Result<Whole, Malformed> {
         let (mut decoder, mut buffer, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut rest = text.chunks(step);
         loop {

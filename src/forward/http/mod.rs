@@ -61,7 +61,7 @@ impl Gateway {
     /// A file that cannot be used.
     pub fn new(config: &Config) -> Result<Self, GatewayError> {
         let acceptor = config.http_tls.as_ref().map(|(chain, key)| Acceptor::of_files(chain, key)).transpose()?;
-        let connector = Connector::new(roots::client_config(&config.extra_roots)?);
+        let connector = Connector::new(&roots::client_config(&config.extra_roots)?);
         Ok(Self { connections: Connections::new(connector), acceptor })
     }
 }
@@ -111,5 +111,5 @@ async fn begin(stream: TcpStream, connection: Connection) {
 /// For tests of clients: believes no certificate.
 #[cfg(test)]
 fn reaching_nobody() -> Gateway {
-    Gateway { connections: Connections::new(Connector::new(roots::trusting_nobody().unwrap())), acceptor: None }
+    Gateway { connections: Connections::new(Connector::new(&roots::trusting_nobody().unwrap())), acceptor: None }
 }

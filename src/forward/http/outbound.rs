@@ -3,6 +3,7 @@
 //! `forward` calls it. The answer is read while the request is still being sent; afterwards the connection goes back to
 //! the pool if both are whole.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,15 +37,13 @@ pub(super) enum Answer {
     Switched(Switched),
 }
 
-/// A connection that has changed its protocol.
+/// A connection that has changed its protocol. It is no longer one of the pool's: the bound on clients holds for it.
 pub(super) struct Switched {
     pub response: Response,
     /// What it speaks now.
     pub protocol: Bytes,
     pub source: Source,
     pub writer: Writer,
-    /// Its place among the connections.
-    pub ticket: Ticket,
 }
 
 /// Sends the request and reads the answer's head; its body is read by whoever gets it.
@@ -75,7 +74,7 @@ pub(super) async fn exchange(
         };
         // Which one is the server's to say: it may have chosen one of several.
         let protocol = about.upgrade.or(upgrade).unwrap_or_default();
-        return Ok(Answer::Switched(Switched { response, protocol, source, writer, ticket }));
+        return Ok(Answer::Switched(Switched { response, protocol, source, writer }));
     }
     let reusable = head.version == Version::Http11 && !about.close && framing != Framing::UntilClose;
     let body = Exchange { incoming: Incoming::new(source, framing), sending, ticket: reusable.then_some(ticket) };
@@ -114,8 +113,8 @@ async fn next_head(source: &mut Source, sending: &mut Sending) -> Result<Respons
         };
         match filled {
             Ok(true) => {}
-            Ok(false) => return Err(bad_answer("the connection ended before it")),
-            Err(error) => return Err(bad_answer(error)),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(bad_answer(error)),
+            Ok(false) | Err(_) => return Err(bad_answer("the connection ended before it")),
         }
     }
 }

@@ -20,9 +20,9 @@ use crate::forward::permit::{Permit, Way};
 use crate::forward::refusal::{Cause, Refusal};
 use crate::policy::{HostName, Upstream};
 
-/// Connections to one host at most.
-const PER_HOST: usize = 128;
-/// Connections in all at most.
+/// Requests under way to one host at most, and connections to it: event streams last, and each has its own.
+const PER_HOST: usize = 512;
+/// The same to all hosts together.
 const IN_ALL: usize = 1024;
 /// How long a request waits for one of them.
 const WAIT: Duration = Duration::from_secs(10);

@@ -39,7 +39,7 @@ pub(super) struct Connector {
 
 impl Connector {
     /// `settings` say who is trusted.
-    pub(super) fn new(settings: ClientConfig) -> Self {
+    pub(super) fn new(settings: &ClientConfig) -> Self {
         let with = |protocols: &[&[u8]]| {
             let mut settings = settings.clone();
             settings.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -118,7 +118,8 @@ impl Acceptor {
             .with_no_client_auth()
             .with_single_cert(chain, private)
             .map_err(unfit)?;
-        settings.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        // Who asks for HTTP/1.0 is served as well, and would be turned away if it were not on offer.
+        settings.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec(), b"http/1.0".to_vec()];
         Ok(Self(Arc::new(settings)))
     }
 

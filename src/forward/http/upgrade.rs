@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(11 * 60);
 
 /// Tells the client, and relays. Bytes of the server's that came with its answer are not lost.
 pub(super) async fn relay(source: Source, mut writer: Writer, switched: Switched, mut record: Record, client: &Client) {
-    let Switched { response, protocol, source: from_server, writer: to_server, ticket: _ticket } = switched;
+    let Switched { response, protocol, source: from_server, writer: to_server } = switched;
     let mut head = status_line(response.status, &response.reason);
     put_fields(&mut head, &response.fields);
     put_field(&mut head, b"Connection", b"Upgrade");
