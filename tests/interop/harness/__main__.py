@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, faults, matrix, policy, tools
+from . import clients, commands, compare, faults, forward, matrix, policy, tools
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -17,6 +17,7 @@ PARTS = {
     "clients": clients.check,
     "faults": faults.check,
     "commands": commands.check,
+    "forward": forward.check,
 }
 #: What --short leaves out.
 LONG = {"faults"}
@@ -28,7 +29,7 @@ def main():
     parser.add_argument("work")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS])
     parser.add_argument("--short", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     parts = arguments.parts or [part for part in PARTS if not (arguments.short and part in LONG)]
     report = Report()
     world = World(arguments.sidegate, arguments.work)

@@ -45,6 +45,14 @@ class Process:
     def output(self):
         return self.log.read_text(errors="replace")
 
+    def peak_memory(self):
+        """The most bytes of memory that it ever had at once, 0 if it has ended."""
+        try:
+            with open(f"/proc/{self._child.pid}/status", encoding="ascii") as status:
+                return next((int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")), 0)
+        except OSError:
+            return 0
+
     def await_port(self, address, port, within=20):
         def listens():
             if not self.alive():

@@ -174,24 +174,27 @@ class World:
 
     # Sidegate.
 
-    def configuration(self, text, listen=(f"{LOCAL}:53",), upstream="", forward="", admin="", head=""):
+    def configuration(
+        self, text, listen=(f"{LOCAL}:53",), upstream="", dns="", forward="", connect=(), admin="", head=""
+    ):
         """Writes a configuration: `text` for policy and endpoints, the rest in the usual form."""
         self._count += 1
-        addresses = ", ".join(f'"{address}"' for address in listen)
+        addresses, proxies = (", ".join(f'"{address}"' for address in listeners) for listeners in (listen, connect))
         path = self.work / f"sidegate-{self._count}.toml"
         path.write_text(
-            f'state_dir = ""\n{head}\n{text}\n[upstream]\n{upstream}\n[dns]\nlisten = [{addresses}]\nworkers = 1\n'
-            f'[forward]\n{forward}\n[forward.connect]\nlisten = []\n[admin]\nlisten = "{admin}"\n',
+            f'state_dir = ""\n{head}\n{text}\n[upstream]\n{upstream}\n'
+            f'[dns]\nlisten = [{addresses}]\nworkers = 1\n{dns}\n'
+            f'[forward]\n{forward}\n[forward.connect]\nlisten = [{proxies}]\n[admin]\nlisten = "{admin}"\n',
             encoding="utf-8",
         )
         return path
 
-    def start(self, *words, env=None, name="sidegate"):
-        """Starts the binary with these words; does not wait."""
+    def start(self, *words, env=None, name="sidegate", before=()):
+        """Starts the binary with these words, behind those of `before`; does not wait."""
         self._count += 1
         process = Process(
             name,
-            [self.sidegate, *words],
+            [*before, self.sidegate, *words],
             self.work / f"sidegate-{self._count}.log",
             env={**os.environ, **(env or {})},
             cwd=self.work,
