@@ -51,7 +51,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         Ok(Beginning::Http1(head)) => {
             connection.place.has_asked(std::time::Instant::now());
             tokio::select! {
-                opened = open(&head, &connection, &mut record) => opened.map_err(NotOpened::Refused),
+                opened = open(&client, &head, &connection, &mut record) => opened.map_err(NotOpened::Refused),
                 () = stop.cancelled() => Err(TurnedAway::silently("stopped").into()),
             }
         }
@@ -129,7 +129,12 @@ async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginnin
     })
 }
 
-async fn open(head: &Head, connection: &Connection, record: &mut Record) -> Result<Dialled, Refusal> {
+async fn open(
+    client: &TcpStream,
+    head: &Head,
+    connection: &Connection,
+    record: &mut Record,
+) -> Result<Dialled, Refusal> {
     if head.method != "CONNECT" {
         return Err(not_connect(&head.target));
     }
@@ -142,7 +147,9 @@ async fn open(head: &Head, connection: &Connection, record: &mut Record) -> Resu
     }
     let host = head.single("host")?.map(|host| text(host)).transpose()?;
     let destination = target(text(&head.target)?, host)?;
-    connection.service().router.connect(Entrance::Connect, destination, record).await
+    let service = connection.service();
+    service.router.dialer.refuse_ourselves(client, connection.client)?;
+    service.router.connect(Entrance::Connect, destination, record).await
 }
 
 /// The destination, if the two places that name it agree; a Host may leave the port out.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::AddressRules;
 use super::dead::DeadAddresses;
+use super::own::OwnConnections;
 use super::permit::{Permit, Way};
 use super::race::{self, Failure};
 use super::refusal::{Cause, Refusal};
@@ -77,6 +78,7 @@ pub struct Dialer {
     /// Reaches public names in our place, and resolves them.
     pub parent_proxy: Option<EgressProxy>,
     dead: DeadAddresses,
+    own: OwnConnections,
     /// Makes successive connections begin with different addresses.
     turn: AtomicUsize,
 }
@@ -89,8 +91,8 @@ impl std::fmt::Debug for Dialer {
 
 impl Dialer {
     pub fn new(resolve: Resolve, addresses: AddressRules, public_port: u16, parent_proxy: Option<EgressProxy>) -> Self {
-        let (dead, turn) = (DeadAddresses::default(), AtomicUsize::new(0));
-        Self { resolve, addresses, public_port, parent_proxy, dead, turn }
+        let (dead, own, turn) = (DeadAddresses::default(), OwnConnections::default(), AtomicUsize::new(0));
+        Self { resolve, addresses, public_port, parent_proxy, dead, own, turn }
     }
 
     /// Connects to what is permitted, within ten seconds.
@@ -117,6 +119,14 @@ impl Dialer {
             Refusal::new(Cause::ConnectionTimeout, words)
         })??;
         Ok(Dialled { stream, address, permit })
+    }
+
+    /// Refuses a client whose connection is one that this dialer has opened.
+    ///
+    /// # Errors
+    /// A redirect led it back to us.
+    pub fn refuse_ourselves(&self, stream: &TcpStream, client: SocketAddr) -> Result<(), Refusal> {
+        self.own.refuse(stream, client, Instant::now())
     }
 
     /// The port to dial on the public side.
@@ -186,6 +196,9 @@ impl Dialer {
         self.dead.last(&mut now, Instant::now());
         let (stream, address) = race::connect(now, late, |address| self.dead.failed(address, Instant::now())).await?;
         self.dead.connected(address);
+        if let Ok(local) = stream.local_addr() {
+            self.own.opened(local, address, Instant::now());
+        }
         tcp_listener::keep_alive(&stream);
         // A server that is gone without a word must not be waited for as long as one that thinks.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));

@@ -5,7 +5,7 @@
 //!
 //! - `connect`, `sni`: the entrances; `tunnel`, `closing`: what they share
 //! - `destination`, `permit`, `refusal`: where to, whether and which way, why not; `router`: all of it for an entrance
-//! - `dial`, `race`, `dead`, `address`: a connection, from addresses that were checked one by one
+//! - `dial`, `race`, `dead`, `address`, `own`: a connection, from addresses that were checked one by one
 //! - `head`, `client_hello`, `alert`: HTTP/1.1 requests and TLS, as bytes
 //! - `relay`: bytes both ways
 //! - [`access`]: what became of it
@@ -23,6 +23,7 @@ mod destination;
 mod dial;
 mod head;
 mod http;
+mod own;
 mod permit;
 mod plane;
 mod race;

@@ -56,7 +56,10 @@ async fn open(
         let words = format!("{name}: {error}");
         TurnedAway::from(Refusal::new(Cause::AddressLiteral, words))
     })?;
-    Ok(connection.service().router.connect(Entrance::Sni, destination, record).await?)
+    let service = connection.service();
+    record.asked_for(destination);
+    service.router.dialer.refuse_ourselves(client, connection.client)?;
+    Ok(service.router.connect(Entrance::Sni, destination, record).await?)
 }
 
 async fn server_name(client: &mut TcpStream, early: &mut BytesMut) -> Result<HostName, TurnedAway> {

@@ -1,0 +1,94 @@
+//! Connections that we opened ourselves a moment ago, to know them when they come back.
+//!
+//! A redirect that does not let us through sends what we dial to our own listener: each connection would open the next.
+//! The source address survives a redirect, so the entrances ask here before they dial.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::refusal::{Cause, Refusal};
+
+/// What comes back does so at once.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// Connections remembered at most.
+const MAX_REMEMBERED: usize = 16 * 1024;
+
+/// Where our connections come from and where they go, for those of the last seconds.
+#[derive(Debug, Default)]
+pub(super) struct OwnConnections(Mutex<HashMap<SocketAddr, (SocketAddr, Instant)>>);
+
+impl OwnConnections {
+    fn opened_lately(&self) -> MutexGuard<'_, HashMap<SocketAddr, (SocketAddr, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// We have connected from `local` to `remote`.
+    pub(super) fn opened(&self, local: SocketAddr, remote: SocketAddr, now: Instant) {
+        let mut opened = self.opened_lately();
+        if opened.len() >= MAX_REMEMBERED {
+            opened.retain(|_, (_, at)| now - *at < REMEMBERED);
+        }
+        if opened.len() < MAX_REMEMBERED {
+            opened.insert(local, (remote, now));
+        }
+    }
+
+    /// Refuses a client that is ourselves.
+    ///
+    /// # Errors
+    /// It is one of our connections, redirected.
+    pub(super) fn refuse(&self, stream: &TcpStream, client: SocketAddr, now: Instant) -> Result<(), Refusal> {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let Some(&(remote, at)) = self.opened_lately().get(&client) else { return Ok(()) };
+        let fresh = now - at < REMEMBERED;
+        // Somebody else's connection may have our source port, if it goes elsewhere.
+        let same = original_destination(stream).is_none_or(|original| original == remote);
+        if !(fresh && same) {
+            return Ok(());
+        }
+        let words = "our own connection was redirected to us: exclude the user that Sidegate runs as from the redirect";
+        Err(Refusal::new(Cause::Loop, words))
+    }
+}
+
+/// Where a redirected connection was going, as netfilter remembers it.
+fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
+    original.ok()?.as_socket()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_of_ours_that_comes_back_is_known_for_a_while() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, client) = listener.accept().await.unwrap();
+        let (own, now) = (OwnConnections::default(), Instant::now());
+        assert_eq!(own.refuse(&stream, client, now), Ok(()));
+        own.opened(dialled.local_addr().unwrap(), dialled.peer_addr().unwrap(), now);
+        assert_eq!(own.refuse(&stream, client, now).unwrap_err().cause, Cause::Loop);
+        assert_eq!(own.refuse(&stream, client, now + REMEMBERED), Ok(()));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_the_old_make_room() {
+        let (own, now) = (OwnConnections::default(), Instant::now());
+        let address = |i: usize| SocketAddr::from(([10, 0, (i >> 8) as u8, i as u8], 1 + (i >> 16) as u16));
+        (0..2 * MAX_REMEMBERED).for_each(|i| own.opened(address(i), address(0), now));
+        assert_eq!(own.opened_lately().len(), MAX_REMEMBERED);
+        own.opened(address(3 * MAX_REMEMBERED), address(0), now + REMEMBERED);
+        assert_eq!(own.opened_lately().len(), 1);
+    }
+}
