@@ -200,13 +200,15 @@ class Redirect:
             ports=[(LOCAL, REDIRECTED), ("::1", REDIRECTED)],
         )
         self.entrance = Entrance("iptables to sni", sidegate=self.sidegate, label="sni")
+        #: Whose connections are let through.
+        self.excepted = USER
 
     def _iptables(self, what):
         for program in ("iptables", "ip6tables"):
             code, _, error = run(
                 [
                     *(program, "-t", "nat", what, "OUTPUT", "-p", "tcp", "--dport", "443"),
-                    *("-m", "owner", "!", "--uid-owner", USER, "-j", "REDIRECT", "--to-ports", REDIRECTED),
+                    *("-m", "owner", "!", "--uid-owner", self.excepted, "-j", "REDIRECT", "--to-ports", REDIRECTED),
                 ]
             )
             if code != 0:

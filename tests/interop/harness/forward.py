@@ -34,6 +34,7 @@ def check(world, report, short):
             with redirect as way:
                 clients.go_through(way, clients.rows)
                 ways.append(way)
+            forward_refusals.redirected_to_itself(world, report, redirect)
             redirect.sidegate.stop()
         forward_bulk.check(world, report, gateways, ways, clients.cells, short)
         for name, sidegate in {way.label: way.sidegate for way in ways if way.sidegate.alive()}.items():

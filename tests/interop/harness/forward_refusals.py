@@ -207,3 +207,19 @@ def check(world, report, gateways, ways):
     sni(world, report)
     if any(way.scheme == "http" for way in ways):
         over_http(world, report, gateways)
+
+
+def redirected_to_itself(world, report, redirect):
+    """The recipe without the exception for Sidegate's own user: its own connection comes back once, and is known."""
+    report.section("A redirect that lets nobody through")
+    redirect.excepted = "12345"
+    with redirect as way:
+        way.records()
+        code, _, error = run(["curl", "-sS", "-m", "10", f"https://{PRIVATE}/"], 15, env={**os.environ, "CURL_CA_BUNDLE": str(world.authority), **way.environment()})
+        report.check("curl fails", [] if code != 0 else "it went through")
+        records = way.records(3, wanted=2)
+        reasons = sorted(record.get("reason") for record in records)
+        report.check(
+            f"the connection that came back is closed as a loop: {', '.join(map(str, reasons))}",
+            [] if "loop" in reasons and len(records) <= 4 else f"{len(records)} records: {reasons}; {error}",
+        )
