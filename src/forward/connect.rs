@@ -3,13 +3,15 @@
 //! HTTP/1.1 is read here; who begins with the preface of HTTP/2 is handed to `http2`.
 
 mod http2;
+mod http2_stream;
+mod http2_tunnel;
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::access::Record;
 use super::closing::{TurnedAway, say_and_close};
@@ -36,15 +38,16 @@ enum Beginning {
 /// Serves one connection.
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Connect, connection.client);
+    let deadline = Instant::now() + HEAD;
     let service = connection.service();
     let mut buffer = BytesMut::new();
     let stop = connection.place.close.clone();
     let begun = tokio::select! {
-        begun = begin(&mut client, &mut buffer) => begun,
+        begun = begin(&mut client, &mut buffer, deadline) => begun,
         () = stop.cancelled() => Err(TurnedAway::silently("stopped").into()),
     };
     let opened = match begun {
-        Ok(Beginning::Http2) => return http2::serve(client, buffer.freeze(), connection).await,
+        Ok(Beginning::Http2) => return http2::serve(client, buffer.freeze(), connection, deadline).await,
         Ok(Beginning::Http1(head)) => {
             connection.place.has_asked(std::time::Instant::now());
             tokio::select! {
@@ -58,7 +61,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         Ok(dialled) => match client.write_all(CONNECTED).await {
             Ok(()) => {
                 record.status = Some(200);
-                tunnel::run(client, buffer, dialled, &mut record, &stop, Into::into).await
+                tunnel::run(client, buffer, dialled, &mut record, &connection.place, Into::into).await
             }
             Err(_) => ("client_reset", None),
         },
@@ -92,7 +95,7 @@ impl From<TurnedAway> for NotOpened {
     }
 }
 
-async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginning, NotOpened> {
+async fn begin(client: &mut TcpStream, buffer: &mut BytesMut, deadline: Instant) -> Result<Beginning, NotOpened> {
     let read = async {
         let mut reader = HeadReader::default();
         loop {
@@ -111,7 +114,7 @@ async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginnin
             }
         }
     };
-    timeout(HEAD, read).await.unwrap_or_else(|_| {
+    timeout_at(deadline, read).await.unwrap_or_else(|_| {
         Err(Refusal::new(Cause::Slow, format!("no whole request came within {} s", HEAD.as_secs())).into())
     })
 }
