@@ -85,15 +85,14 @@ impl Connections {
     ) -> (Place, bool) {
         let mut inner = self.inner();
         let of_client = |open: &Open| open.counted_as == counted_as;
-        let victim = if counted_as.is_some()
-            && inner.open.values().filter(|o| of_client(o)).count() >= self.bounds.per_client
-        {
-            inner.first_to_go(of_client)
-        } else if inner.open.len() >= self.bounds.total {
-            inner.first_to_go(|_| true)
-        } else {
-            None
-        };
+        let victim =
+            if counted_as.is_some() && inner.open.values().filter(|o| of_client(o)).count() >= self.bounds.per_client {
+                inner.first_to_go(of_client)
+            } else if inner.open.len() >= self.bounds.total {
+                inner.first_to_go(|_| true)
+            } else {
+                None
+            };
         let evicted = victim.and_then(|id| inner.open.remove(&id)).map(|open| open.close.cancel()).is_some();
         let id = inner.next_id;
         inner.next_id += 1;

@@ -117,16 +117,15 @@ async fn one_connection_carries_tunnels_to_both_and_says_why_not() {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
     tokio::spawn(connection);
     for (name, place) in [(PRIVATE, "the endpoint"), (PUBLIC, "the internet")] {
-        let response = sender.send_request(connect(name).map(|()| http_body_util::Empty::<Bytes>::new())).await.unwrap();
+        let response =
+            sender.send_request(connect(name).map(|()| http_body_util::Empty::<Bytes>::new())).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let tunnel = hyper_util::rt::TokioIo::new(hyper::upgrade::on(response).await.unwrap());
         assert_eq!(lab.who_is_there(tunnel, name).await.unwrap(), place);
     }
     let mut client = Client::new(&lab).await;
     let get = Request::builder().uri("http://www.example.com/").body(()).unwrap();
-    for (request, status) in
-        [(connect("169.254.169.254"), StatusCode::FORBIDDEN), (get, StatusCode::NOT_IMPLEMENTED)]
-    {
+    for (request, status) in [(connect("169.254.169.254"), StatusCode::FORBIDDEN), (get, StatusCode::NOT_IMPLEMENTED)] {
         let (response, to) = client.ask(request).await;
         let response = response.await.unwrap();
         assert_eq!(response.status(), status);
@@ -182,8 +181,8 @@ async fn a_client_that_has_ended_and_then_leaves_takes_the_upstream_with_it() {
     tunnel.to.send_data(Bytes::new(), true).unwrap();
     assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0);
     tunnel.to.send_reset(Reason::CANCEL);
-    expect_reset(far).await;
     lab.until_ended("client_left").await;
+    until(|| open(&lab) == 1).await;
 }
 
 #[tokio::test]
@@ -371,7 +370,6 @@ async fn a_client_that_a_reload_shuts_out_is_refused_and_its_tunnels_go_on() {
     let (mut lab, endpoint, _gateway) = Lab::raw(|_| ()).await;
     let mut client = Client::new(&lab).await;
     let (mut tunnel, mut far) = client.tunnel(&endpoint).await;
-    lab.config.clients = Networks::new(Vec::new());
     lab.config.clients = Networks::new(vec!["10.9.9.9/32".parse().unwrap()]);
     let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).unwrap();
     lab.plane.adopt(prepared);

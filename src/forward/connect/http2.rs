@@ -183,3 +183,6 @@ impl AsyncWrite for Early {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

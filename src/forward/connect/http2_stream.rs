@@ -54,7 +54,9 @@ impl AsyncRead for Stream {
                 // Whatever its reason says, a reset is no end of what was sent.
                 Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                 // Trailers, which a tunnel has none of.
-                None if !self.from_client.is_end_stream() => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                None if !self.from_client.is_end_stream() => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 None => {
                     self.client_ended = true;
                     return Poll::Ready(Ok(()));

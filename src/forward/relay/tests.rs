@@ -1,5 +1,6 @@
 //! Relays between real sockets on loopback: what goes in on one far side comes out on the other.
 
+use std::future::pending;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
