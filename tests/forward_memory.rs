@@ -47,6 +47,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by each test: they count one process's memory.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Clients at a time.
 const CLIENTS: usize = 200;
 /// The most that one client may take while it is there: tasks, records and buffers of both sides of its connection.
@@ -94,6 +97,7 @@ async fn round(lab: &Lab) -> usize {
 
 #[tokio::test]
 async fn clients_that_stall_drip_or_reset_leave_memory_where_it_was() {
+    let _alone = ALONE.lock().await;
     let (lab, _places) = Lab::new().await;
     let begun = TAKEN.load(Ordering::Relaxed);
     let most = tokio::time::timeout(Duration::from_secs(60), round(&lab)).await.expect("all are gone in time");
@@ -111,6 +115,7 @@ const EACH_TUNNEL: usize = 96 * 1024;
 
 #[tokio::test]
 async fn a_client_of_http2_that_does_not_read_holds_bounded_memory() {
+    let _alone = ALONE.lock().await;
     let (lab, _endpoint, gateway) = Lab::raw(|_| ()).await;
     let stream = lab.enter(Entrance::Connect).await;
     let mut builder = h2::client::Builder::new();
@@ -141,7 +146,6 @@ async fn a_client_of_http2_that_does_not_read_holds_bounded_memory() {
     }
     let each = (TAKEN.load(Ordering::Relaxed) - before) / TUNNELS;
     assert!((1..EACH_TUNNEL).contains(&each), "{each} bytes for each of {TUNNELS} tunnels");
-    println!("{each} bytes each");
     drop((tunnels, connection, client));
     while lab.plane.open().any(|(_, open)| open > 0) {
         tokio::time::sleep(Duration::from_millis(1)).await;

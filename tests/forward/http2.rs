@@ -86,8 +86,8 @@ fn connect(name: &str) -> Request<()> {
     Request::builder().method(Method::CONNECT).uri(format!("{name}:443")).body(()).unwrap()
 }
 
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+fn reset(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
@@ -143,7 +143,8 @@ async fn an_answer_that_the_upstream_broke_off_never_looks_whole() {
     let (mut tunnel, mut far) = client.tunnel(&endpoint).await;
     far.write_all(b"half an ans").await.unwrap();
     assert_eq!(tunnel.read().await.unwrap(), "half an ans");
-    reset(far);
+    reset(&far);
+    drop(far);
     assert_eq!(tunnel.read().await.unwrap_err().reason(), Some(Reason::CONNECT_ERROR));
     lab.until_ended("upstream_reset").await;
 }

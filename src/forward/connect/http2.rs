@@ -1,6 +1,7 @@
 //! CONNECT over HTTP/2 in the clear, with prior knowledge (RFC 9113 sections 3.3 and 8.5): one connection, a tunnel in
 //! each stream. The connection ends here; what becomes of a stream is in `http2_tunnel`.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::server::Builder;
-use h2::{Ping, PingPong};
+use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
@@ -90,8 +91,8 @@ pub(super) async fn serve(client: TcpStream, early: Bytes, connection: Connectio
             () = connection.drain.begun.cancelled(), if !ending => true,
             // Tunnels have been told as well; they say so to the client meanwhile.
             () = connection.place.close.cancelled(), if !ending => true,
-            () = must_go.as_mut() => return,
-            () = silent.as_mut() => return,
+            () = must_go.as_mut() => break,
+            () = silent.as_mut() => break,
             _ = ticks.tick() => {
                 if !tunnels.is_empty() {
                     quiet_since = Instant::now();
@@ -99,7 +100,7 @@ pub(super) async fn serve(client: TcpStream, early: Bytes, connection: Connectio
                 let over = quiet_since.elapsed() >= patience;
                 // A client that holds its window shut could keep an answer, and with it the connection, for ever.
                 if over && ending {
-                    return;
+                    break;
                 }
                 over
             }
@@ -109,6 +110,8 @@ pub(super) async fn serve(client: TcpStream, early: Bytes, connection: Connectio
             client.graceful_shutdown();
         }
     }
+    client.abrupt_shutdown(Reason::NO_ERROR);
+    let _ = timeout(CLOSING, poll_fn(|context| client.poll_closed(context))).await;
 }
 
 /// Returns once everything had to go, and had time to say so.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use h2::client::{SendRequest, handshake};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use hyper::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
