@@ -47,6 +47,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by each test: they count one process's memory.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Clients at a time.
 const CLIENTS: usize = 200;
 /// The most that one client may take while it is there: tasks, records and buffers of both sides of its connection.
@@ -94,6 +97,7 @@ async fn round(lab: &Lab) -> usize {
 
 #[tokio::test]
 async fn clients_that_stall_drip_or_reset_leave_memory_where_it_was() {
+    let _alone = ALONE.lock().await;
     let (lab, _places) = Lab::new().await;
     let begun = TAKEN.load(Ordering::Relaxed);
     let most = tokio::time::timeout(Duration::from_secs(60), round(&lab)).await.expect("all are gone in time");
@@ -102,4 +106,48 @@ async fn clients_that_stall_drip_or_reset_leave_memory_where_it_was() {
     tokio::time::timeout(Duration::from_secs(60), round(&lab)).await.expect("all are gone in time");
     let after = TAKEN.load(Ordering::Relaxed);
     assert!(after < before + LEFT, "{before} bytes before, {after} after");
+}
+
+/// Tunnels of one connection.
+const TUNNELS: usize = 100;
+/// The most that one of them may take: what waits in it for a client that takes nothing, and its task.
+const EACH_TUNNEL: usize = 96 * 1024;
+
+#[tokio::test]
+async fn a_client_of_http2_that_does_not_read_holds_bounded_memory() {
+    let _alone = ALONE.lock().await;
+    let (lab, _endpoint, gateway) = Lab::raw(|_| ()).await;
+    let stream = lab.enter(Entrance::Connect).await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(64 << 20).initial_connection_window_size(1 << 30);
+    let (mut client, connection) = builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+    let mut connection = Box::pin(connection);
+    let mut tunnels = Vec::new();
+    let ask = async {
+        for _ in 0..TUNNELS {
+            client = client.clone().ready().await.unwrap();
+            let request = hyper::Request::builder().method("CONNECT").uri(format!("{OTHER}:443")).body(()).unwrap();
+            let (response, to_server) = client.send_request(request, false).unwrap();
+            let (far, _) = gateway.accept().await.unwrap();
+            tunnels.push((response.await.unwrap(), to_server, far));
+        }
+    };
+    tokio::select! {
+        () = ask => {}
+        _ = &mut connection => panic!("the connection stays"),
+    }
+    // From here on nobody reads for the client.
+    let before = TAKEN.load(Ordering::Relaxed);
+    let block = [1; 16 * 1024];
+    for (_, _, far) in &mut tunnels {
+        while let Ok(sent) = tokio::time::timeout(Duration::from_millis(50), far.write_all(&block)).await {
+            sent.unwrap();
+        }
+    }
+    let each = (TAKEN.load(Ordering::Relaxed) - before) / TUNNELS;
+    assert!((1..EACH_TUNNEL).contains(&each), "{each} bytes for each of {TUNNELS} tunnels");
+    drop((tunnels, connection, client));
+    while lab.plane.open().any(|(_, open)| open > 0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

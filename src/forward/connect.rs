@@ -3,13 +3,15 @@
 //! HTTP/1.1 is read here; who begins with the preface of HTTP/2 is handed to `http2`.
 
 mod http2;
+mod http2_stream;
+mod http2_tunnel;
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::access::Record;
 use super::alert::Alert;
@@ -39,15 +41,16 @@ enum Beginning {
 /// Serves one connection.
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Connect, connection.client);
+    let deadline = Instant::now() + HEAD;
     let service = connection.service();
     let mut buffer = BytesMut::new();
     let stop = connection.place.close.clone();
     let begun = tokio::select! {
-        begun = begin(&mut client, &mut buffer) => begun,
+        begun = begin(&mut client, &mut buffer, deadline) => begun,
         () = stop.cancelled() => Err(TurnedAway::silently("stopped").into()),
     };
     let opened = match begun {
-        Ok(Beginning::Http2) => return http2::serve(client, buffer.freeze(), connection).await,
+        Ok(Beginning::Http2) => return http2::serve(client, buffer.freeze(), connection, deadline).await,
         Ok(Beginning::Http1(head)) => {
             connection.place.has_asked(std::time::Instant::now());
             tokio::select! {
@@ -61,7 +64,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         Ok(dialled) => match client.write_all(CONNECTED).await {
             Ok(()) => {
                 record.status = Some(200);
-                tunnel::run(client, buffer, dialled, &service.router, &mut record, &stop, Into::into).await
+                tunnel::run(client, buffer, dialled, &service.router, &mut record, &connection.place, Into::into).await
             }
             Err(_) => ("client_reset", None),
         },
@@ -100,7 +103,7 @@ impl From<TurnedAway> for NotOpened {
     }
 }
 
-async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginning, NotOpened> {
+async fn begin(client: &mut TcpStream, buffer: &mut BytesMut, deadline: Instant) -> Result<Beginning, NotOpened> {
     let read = async {
         let mut reader = HeadReader::default();
         loop {
@@ -124,7 +127,7 @@ async fn begin(client: &mut TcpStream, buffer: &mut BytesMut) -> Result<Beginnin
             }
         }
     };
-    timeout(HEAD, read).await.unwrap_or_else(|_| {
+    timeout_at(deadline, read).await.unwrap_or_else(|_| {
         Err(Refusal::new(Cause::Slow, format!("no whole request came within {} s", HEAD.as_secs())).into())
     })
 }

@@ -39,5 +39,6 @@ pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, Family, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
-pub use plane::{AtBounds, Plane, PlaneError, Prepared, Surroundings};
+pub use plane::{Plane, PlaneError, Prepared, Surroundings};
 pub use refusal::{Cause, Refusal};
+pub use service::AtBounds;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use super::dial::{Dialer, Resolve};
 use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::router::Router;
-use super::service::{Connection, Drain, Service};
+use super::service::{AtBounds, Connection, Drain, Service};
 use super::{connect, http, sni};
 use crate::policy::Table;
 use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
@@ -63,17 +63,6 @@ pub struct Plane {
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     drain: Drain,
-}
-
-/// What happened at the bounds, counted since the start.
-#[derive(Debug, Default)]
-pub struct AtBounds {
-    /// Connections closed to make room for newer ones.
-    pub evicted: AtomicU64,
-    /// Failures to accept.
-    pub accept_errors: AtomicU64,
-    /// Connections from addresses outside `clients`.
-    pub foreign: AtomicU64,
 }
 
 /// An address of the configuration; its port may be 0.
@@ -284,13 +273,16 @@ impl Acceptor {
             return;
         }
         let close = self.drain.over.child_token();
-        let (place, evicted) = self.connections.admit(client.ip(), Instant::now(), close);
+        // All of a host's programs share loopback.
+        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback());
+        let (place, evicted) = self.connections.admit(counted_as, Instant::now(), close);
         if evicted {
             self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
         }
         tcp_listener::keep_alive(&stream);
         let (service, listener, drain) = (self.service.clone(), self.listener, self.drain.clone());
-        let connection = Connection { service, client, listener, place, drain };
+        let bounds = Arc::clone(&self.bounds);
+        let connection = Connection { service, client, listener, place, bounds, drain };
         match self.entrance {
             Entrance::Connect => drop(self.drain.tracker.spawn(connect::serve(stream, connection))),
             Entrance::Sni => drop(self.drain.tracker.spawn(sni::serve(stream, connection))),

@@ -5,64 +5,26 @@
 //! reset on both sides, so that a truncated stream never looks like a whole one.
 
 mod copy;
+mod end;
 mod meter;
 mod splice;
 
-use std::fmt;
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
-use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
 
+use crate::tcp_listener::Place;
+use end::{Kind, failed, reset};
 use meter::Meter;
 use splice::Pipe;
 
+pub use end::{Duplex, End};
+
 /// A client to which the last bytes are still on their way has so long to take them.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// One side of a relay.
-pub struct End(Either<TcpStream, Box<dyn Duplex>>);
-
-/// A stream of any kind: TLS, or one within HTTP/2.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
-
-impl End {
-    /// A stream of another kind than TCP. Dropping it must tell its peer that it did not end well.
-    pub fn other(stream: impl Duplex + 'static) -> Self {
-        Self(Either::Right(Box::new(stream)))
-    }
-
-    /// Closes without the end of stream that would make what was sent so far look complete.
-    fn reset(self) {
-        if let Either::Left(stream) = self.0 {
-            reset(&stream);
-        }
-    }
-}
-
-impl From<TcpStream> for End {
-    fn from(stream: TcpStream) -> Self {
-        Self(Either::Left(stream))
-    }
-}
-
-impl fmt::Debug for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Either::Left(stream) => stream.fmt(f),
-            Either::Right(_) => f.write_str("End"),
-        }
-    }
-}
 
 /// How a relay went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,12 +90,12 @@ impl Broken {
     }
 }
 
-/// Joins the two until both directions have ended, no byte has moved for `idle`, or `stop`.
+/// Joins the two until both directions have ended, no byte has moved for `idle`, or the `place` must be given up.
 ///
 /// The end of one direction is passed on as such (half-close), and the other goes on. Nothing is read that could not be
-/// written: whoever reads slowly slows the sender down. An idle relay holds no buffer.
-pub async fn relay(client: End, upstream: End, idle: Duration, stop: &CancellationToken) -> Ending {
-    relay_through(client, upstream, idle, stop, Pipe::new).await
+/// written: whoever reads slowly slows the sender down. An idle relay holds no buffer. Bytes that move show at the place.
+pub async fn relay(client: End, upstream: End, idle: Duration, place: &Place) -> Ending {
+    relay_through(client, upstream, idle, place, Pipe::new).await
 }
 
 /// As [`relay`], with the source of pipes given: where it fails, bytes are copied.
@@ -141,22 +103,27 @@ async fn relay_through(
     client: End,
     upstream: End,
     idle: Duration,
-    stop: &CancellationToken,
+    place: &Place,
     open_pipe: fn() -> io::Result<Pipe>,
 ) -> Ending {
-    let meter = Meter::new();
+    let meter = Meter::new(place);
     let mut ended = pin!(async {
         tokio::select! {
             () = meter.idle_for(idle) => Reason::Idle,
-            () = stop.cancelled() => Reason::Stopped,
+            () = place.close.cancelled() => Reason::Stopped,
         }
     });
     let reason = match (client.0, upstream.0) {
-        (Either::Left(client), Either::Left(upstream)) => {
+        (Kind::Tcp(client), Kind::Tcp(upstream)) => {
             let up = splice::carry(&client, &upstream, meter.up(), open_pipe);
             let down = splice::carry(&upstream, &client, meter.down(), open_pipe);
-            let reason =
-                join(pin!(up), pin!(down), pin!(failed(&client)), pin!(failed(&upstream)), ended.as_mut()).await;
+            let reason = join(
+                pin!(up),
+                pin!(down),
+                Failed { client: pin!(failed(&client)), upstream: pin!(failed(&upstream)), early: false },
+                ended.as_mut(),
+            )
+            .await;
             match reason {
                 Reason::Finished => {}
                 Reason::UpstreamLeft => {
@@ -171,17 +138,25 @@ async fn relay_through(
             reason
         }
         (client, upstream) => {
-            let (mut client_read, mut client_write) = tokio::io::split(client);
-            let (mut upstream_read, mut upstream_write) = tokio::io::split(upstream);
-            let up = copy::carry(&mut client_read, &mut upstream_write, meter.up());
-            let down = copy::carry(&mut upstream_read, &mut client_write, meter.down());
-            let reason = join(pin!(up), pin!(down), pending(), pending(), ended.as_mut()).await;
+            let (client, upstream) = (End(client), End(upstream));
+            let (mut from_client, mut to_upstream) = (&client, &upstream);
+            let (mut from_upstream, mut to_client) = (&upstream, &client);
+            let up = copy::carry(&mut from_client, &mut to_upstream, meter.up());
+            let down = copy::carry(&mut from_upstream, &mut to_client, meter.down());
+            let early = !client.is_tcp();
+            let reason = join(
+                pin!(up),
+                pin!(down),
+                Failed { client: pin!(client.failed()), upstream: pin!(upstream.failed()), early },
+                ended.as_mut(),
+            )
+            .await;
             match reason {
                 Reason::Finished => {}
-                Reason::UpstreamLeft => take_the_rest(&mut client_read).await,
+                Reason::UpstreamLeft => take_the_rest(&mut &client).await,
                 _ => {
-                    End(client_read.unsplit(client_write)).reset();
-                    End(upstream_read.unsplit(upstream_write)).reset();
+                    client.reset();
+                    upstream.reset();
                 }
             }
             reason
@@ -191,13 +166,21 @@ async fn relay_through(
     Ending { up, down, reason }
 }
 
+/// What tells that a side has failed while nobody reads from it.
+struct Failed<C, U> {
+    client: C,
+    upstream: U,
+    /// Whether a failure of the client is heard of while its bytes are still being read: then they concern nobody any
+    /// more, and an upstream that does not take them must not hide it.
+    early: bool,
+}
+
 /// Runs both directions. Each notices by itself that its sides fail, until it has ended: then nobody reads from its
-/// source any more, and `client_failed` or `upstream_failed` is asked instead. They come pinned so as to exist once.
+/// source any more, and `failed` is asked instead. They come pinned so as to exist once.
 async fn join(
     mut up: impl Future<Output = Result<(), Broken>> + Unpin,
     mut down: impl Future<Output = Result<(), Broken>> + Unpin,
-    mut client_failed: impl Future<Output = ()> + Unpin,
-    mut upstream_failed: impl Future<Output = ()> + Unpin,
+    mut failed: Failed<impl Future<Output = ()> + Unpin, impl Future<Output = ()> + Unpin>,
     mut ended: impl Future<Output = Reason> + Unpin,
 ) -> Reason {
     let (mut up_end, mut down_end) = (None, None);
@@ -213,8 +196,10 @@ async fn join(
                 Err(Broken::Writer) => return Reason::ClientReset,
                 ended_or_gone => down_end = Some(ended_or_gone),
             },
-            () = &mut client_failed, if up_end == Some(Ok(())) => return Reason::ClientLeft,
-            () = &mut upstream_failed, if down_end == Some(Ok(())) => return Reason::UpstreamLeft,
+            () = &mut failed.client, if up_end == Some(Ok(())) || failed.early && up_end.is_none() => {
+                return if up_end.is_none() { Reason::ClientReset } else { Reason::ClientLeft };
+            }
+            () = &mut failed.upstream, if down_end == Some(Ok(())) => return Reason::UpstreamLeft,
             reason = &mut ended => return reason,
         }
     }
@@ -226,12 +211,6 @@ async fn join(
     }
 }
 
-/// Waits until the connection has failed. Bytes that came before may still be unread.
-async fn failed(stream: &TcpStream) {
-    // It is an error, too, if the runtime will not say.
-    let _ = stream.ready(Interest::ERROR).await;
-}
-
 /// Reads on for nobody until the client has ended too: what it was sent last is still on its way, and a socket that is
 /// closed with bytes unread takes that back.
 async fn take_the_rest(client: &mut (impl AsyncRead + Unpin)) {
@@ -239,12 +218,6 @@ async fn take_the_rest(client: &mut (impl AsyncRead + Unpin)) {
     let rest = async { while let Ok(1..) = client.read(&mut buffer).await {} };
     // A client that goes on for longer is not reading.
     let _ = timeout(LAST_WORDS, rest).await;
-}
-
-/// Makes the kernel send a reset, not an end of stream, when the socket is dropped.
-fn reset(stream: &TcpStream) {
-    // A socket that refuses this is not connected any more.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +35,7 @@ pub struct Connection {
     /// The address it came in by.
     pub listener: SocketAddr,
     pub place: Place,
+    pub bounds: Arc<AtBounds>,
     pub drain: Drain,
 }
 
@@ -41,6 +44,33 @@ impl Connection {
     pub fn service(&self) -> Arc<Service> {
         Arc::clone(&self.service.borrow())
     }
+
+    /// Whether its client is still one of `clients`, which a reload may have changed.
+    pub fn may_stay(&self) -> bool {
+        self.service.borrow().clients.contains(self.client.ip())
+    }
+
+    /// A place for a stream within this connection, which is as good as a connection of its own. Its request has come.
+    pub fn place_for_stream(&self) -> Place {
+        let now = Instant::now().into_std();
+        let (place, evicted) = self.place.beside(now);
+        if evicted {
+            self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        place.has_asked(now);
+        place
+    }
+}
+
+/// What happened at the bounds, counted since the start.
+#[derive(Debug, Default)]
+pub struct AtBounds {
+    /// Connections closed to make room for newer ones.
+    pub evicted: AtomicU64,
+    /// Failures to accept.
+    pub accept_errors: AtomicU64,
+    /// Connections from addresses outside `clients`.
+    pub foreign: AtomicU64,
 }
 
 /// How a listener and the plane end.

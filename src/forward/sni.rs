@@ -31,7 +31,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         () = stop.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     let (reason, words) = match opened {
-        Ok(dialled) => (carry(client.into(), &early, dialled.stream, &mut record, stop).await, None),
+        Ok(dialled) => (carry(client.into(), &early, dialled.stream, &mut record, &connection.place).await, None),
         Err(TurnedAway { reason, alert, words }) => {
             if let Some(alert) = alert {
                 say_and_close(&mut client, &alert.record()).await;

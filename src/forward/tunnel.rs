@@ -9,7 +9,6 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::access::Record;
 use super::client_hello::{ClientHello, HelloReader, Reading};
@@ -19,6 +18,7 @@ use super::permit::Permit;
 use super::refusal::{Cause, Refusal};
 use super::relay::{End, relay};
 use super::router::Router;
+use crate::tcp_listener::Place;
 
 /// No byte in either direction for so long ends a tunnel: a little more than the ten minutes after which API Gateway
 /// ends an idle WebSocket.
@@ -36,15 +36,15 @@ pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     dialled: Dialled,
     router: &Router,
     record: &mut Record,
-    stop: &CancellationToken,
+    place: &Place,
     end: impl FnOnce(C) -> End,
 ) -> (&'static str, Option<String>) {
     let checked = tokio::select! {
         checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit, router) => checked,
-        () = stop.cancelled() => Err(TurnedAway::silently("stopped")),
+        () = place.close.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     match checked {
-        Ok(()) => (carry(end(client), &early, dialled.stream, record, stop).await, None),
+        Ok(()) => (carry(end(client), &early, dialled.stream, record, place).await, None),
         Err(TurnedAway { reason, alert, words }) => {
             if let Some(alert) = alert {
                 say_and_close(&mut client, &alert.record()).await;
@@ -60,12 +60,13 @@ pub(super) async fn carry(
     early: &[u8],
     mut upstream: TcpStream,
     record: &mut Record,
-    stop: &CancellationToken,
+    place: &Place,
 ) -> &'static str {
     if !matches!(timeout(HELLO, upstream.write_all(early)).await, Ok(Ok(()))) {
+        client.reset();
         return "upstream_reset";
     }
-    let ending = relay(client, upstream.into(), IDLE, stop).await;
+    let ending = relay(client, upstream.into(), IDLE, place).await;
     (record.up, record.down) = (ending.up + early.len() as u64, ending.down);
     ending.reason.as_str()
 }

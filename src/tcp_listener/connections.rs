@@ -1,12 +1,14 @@
 //! Who is connected, and who has to go when there are too many.
 //!
-//! The newest connection is never refused: at a bound the oldest one without a complete first request is closed, and if
-//! all have sent one, the one whose last request is the oldest.
+//! The newest is never refused: at a bound the oldest one without a complete first request is closed, and if all have
+//! sent one, the one in which nothing has moved for longest. A stream within a connection that costs as much as a
+//! connection counts as one ([`Place::beside`]).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub total: usize,
-    /// Of one address; loopback is exempt, since all of a host's programs share it.
+    /// Of one address, unless its connections are counted in the total alone.
     pub per_client: usize,
 }
 
@@ -33,17 +35,26 @@ struct Inner {
 
 #[derive(Debug)]
 struct Open {
-    client: IpAddr,
-    /// When it was accepted, later when it last sent a request.
-    active: Instant,
-    has_asked: bool,
+    counted_as: Option<IpAddr>,
+    activity: Arc<Activity>,
     close: CancellationToken,
+}
+
+/// What a connection has done so far. It is written for each piece of bytes that moves, so without a lock.
+#[derive(Debug)]
+struct Activity {
+    admitted: Instant,
+    /// Nanoseconds from `admitted` to the last sign of life: enough for 584 years.
+    last: AtomicU64,
+    has_asked: AtomicBool,
 }
 
 /// A place among the connections; given up when dropped.
 #[derive(Debug)]
 pub struct Place {
     id: u64,
+    counted_as: Option<IpAddr>,
+    activity: Arc<Activity>,
     all: Arc<Connections>,
     /// Cancelled when the connection must go.
     pub close: CancellationToken,
@@ -64,23 +75,30 @@ impl Connections {
     }
 
     /// Makes room for a connection, and says whether another had to go for it. `close` is cancelled when this one must.
-    pub fn admit(self: &Arc<Self>, client: IpAddr, now: Instant, close: CancellationToken) -> (Place, bool) {
+    /// `counted_as` is whose bound it counts towards; `None` where many programs share one address, as those of a host
+    /// share loopback: then the total alone bounds it.
+    pub fn admit(
+        self: &Arc<Self>,
+        counted_as: Option<IpAddr>,
+        now: Instant,
+        close: CancellationToken,
+    ) -> (Place, bool) {
         let mut inner = self.inner();
-        let of_client = |open: &Open| open.client == client;
-        let victim = if !client.is_loopback()
-            && inner.open.values().filter(|o| of_client(o)).count() >= self.bounds.per_client
-        {
-            inner.first_to_go(of_client)
-        } else if inner.open.len() >= self.bounds.total {
-            inner.first_to_go(|_| true)
-        } else {
-            None
-        };
+        let of_client = |open: &Open| open.counted_as == counted_as;
+        let victim =
+            if counted_as.is_some() && inner.open.values().filter(|o| of_client(o)).count() >= self.bounds.per_client {
+                inner.first_to_go(of_client)
+            } else if inner.open.len() >= self.bounds.total {
+                inner.first_to_go(|_| true)
+            } else {
+                None
+            };
         let evicted = victim.and_then(|id| inner.open.remove(&id)).map(|open| open.close.cancel()).is_some();
         let id = inner.next_id;
         inner.next_id += 1;
-        inner.open.insert(id, Open { client, active: now, has_asked: false, close: close.clone() });
-        (Place { id, all: Arc::clone(self), close }, evicted)
+        let activity = Arc::new(Activity { admitted: now, last: AtomicU64::new(0), has_asked: AtomicBool::new(false) });
+        inner.open.insert(id, Open { counted_as, activity: Arc::clone(&activity), close: close.clone() });
+        (Place { id, counted_as, activity, all: Arc::clone(self), close }, evicted)
     }
 }
 
@@ -89,18 +107,39 @@ impl Inner {
         self.open
             .iter()
             .filter(|(_, open)| among(open))
-            .min_by_key(|(_, open)| (open.has_asked, open.active))
+            .min_by_key(|(_, Open { activity, .. })| (activity.has_asked.load(Ordering::Relaxed), activity.last()))
             .map(|(id, _)| *id)
     }
 }
 
+impl Activity {
+    fn last(&self) -> Instant {
+        self.admitted + Duration::from_nanos(self.last.load(Ordering::Relaxed))
+    }
+}
+
 impl Place {
+    /// A place for a stream within this connection: it counts for the same client, and closes with the connection. Says
+    /// whether another had to go for it.
+    pub fn beside(&self, now: Instant) -> (Self, bool) {
+        self.all.admit(self.counted_as, now, self.close.child_token())
+    }
+
     /// A whole request has come.
     pub fn has_asked(&self, now: Instant) {
-        if let Some(open) = self.all.inner().open.get_mut(&self.id) {
-            open.has_asked = true;
-            open.active = now;
-        }
+        self.activity.has_asked.store(true, Ordering::Relaxed);
+        self.moved(now);
+    }
+
+    /// Bytes have moved: of all that have asked, the one that has been still for longest is the first to go.
+    pub fn moved(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.activity.admitted);
+        self.activity.last.store(since.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// When it was admitted, asked or moved bytes last.
+    pub fn last_moved(&self) -> Instant {
+        self.activity.last()
     }
 }
 
@@ -118,8 +157,8 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { total: 256, per_client: 16 };
 
-    fn client(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn client(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last]))
     }
 
     #[test]
@@ -135,14 +174,29 @@ mod tests {
     }
 
     #[test]
-    fn if_all_have_asked_the_longest_silent_goes() {
+    fn if_all_have_asked_the_one_goes_in_which_nothing_has_moved_for_longest() {
         let (all, start) = (Connections::new(BOUNDS), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let places: Vec<Place> =
             (0..BOUNDS.per_client as u64).map(|i| all.admit(client(1), at(i), CancellationToken::new()).0).collect();
-        places.iter().enumerate().for_each(|(i, place)| place.has_asked(at(if i == 7 { 50 } else { 100 })));
-        all.admit(client(1), at(200), CancellationToken::new());
-        assert!(places[7].close.is_cancelled());
+        places.iter().enumerate().for_each(|(i, place)| place.has_asked(at(100 + i as u64)));
+        // The oldest is busy, and so are all but one of the others.
+        places.iter().enumerate().filter(|(i, _)| *i != 7).for_each(|(_, place)| place.moved(at(200)));
+        all.admit(client(1), at(300), CancellationToken::new());
+        let gone: Vec<usize> = (0..places.len()).filter(|i| places[*i].close.is_cancelled()).collect();
+        assert_eq!(gone, [7]);
+    }
+
+    #[test]
+    fn a_stream_counts_for_its_client_and_closes_with_its_connection() {
+        let (all, now) = (Connections::new(BOUNDS), Instant::now());
+        let (connection, _) = all.admit(client(1), now, CancellationToken::new());
+        connection.has_asked(now + Duration::from_secs(9));
+        let streams: Vec<(Place, bool)> = (0..BOUNDS.per_client).map(|_| connection.beside(now)).collect();
+        assert!(streams.last().unwrap().1, "the bound holds over both");
+        assert!(all.open() == BOUNDS.per_client && !connection.close.is_cancelled());
+        connection.close.cancel();
+        assert!(streams.iter().all(|(stream, _)| stream.close.is_cancelled()));
     }
 
     #[test]
@@ -152,9 +206,8 @@ mod tests {
         let _crowd: Vec<Place> =
             (0..10 * BOUNDS.per_client).map(|_| all.admit(client(1), now, CancellationToken::new()).0).collect();
         assert!(!other.close.is_cancelled());
-        let loopback = IpAddr::from([127, 0, 0, 1]);
         let many: Vec<Place> =
-            (0..2 * BOUNDS.total).map(|_| all.admit(loopback, now, CancellationToken::new()).0).collect();
+            (0..2 * BOUNDS.total).map(|_| all.admit(None, now, CancellationToken::new()).0).collect();
         assert_eq!(all.open(), BOUNDS.total);
         drop(many);
         assert!(all.open() <= BOUNDS.per_client + 1);

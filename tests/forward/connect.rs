@@ -2,11 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http2;
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use sidegate::forward::{Entrance, Others};
 use sidegate::policy::{EndpointIndex, NotReady};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,35 +16,6 @@ async fn private_and_public_apis_are_reached_each_in_its_place() {
         let (stream, head) = lab.connect(&format!("{name}:443")).await;
         assert_eq!(head, "HTTP/1.1 200 Connection established\r\n\r\n");
         assert_eq!(lab.who_is_there(stream, name).await.unwrap(), place, "{name}");
-    }
-}
-
-#[tokio::test]
-async fn one_connection_over_http2_carries_tunnels_to_both() {
-    let (lab, _places) = Lab::new().await;
-    let stream = TokioIo::new(lab.enter(Entrance::Connect).await);
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    tokio::spawn(connection);
-    let ask = |method: Method, target: &str| {
-        Request::builder().method(method).uri(target).body(Empty::<Bytes>::new()).unwrap()
-    };
-    let mut tunnels = Vec::new();
-    for (name, place) in [(PRIVATE, "the endpoint"), (PUBLIC, "the internet")] {
-        let response = sender.send_request(ask(Method::CONNECT, &format!("{name}:443"))).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        tunnels.push((hyper::upgrade::on(response).await.unwrap(), name, place));
-    }
-    for (tunnel, name, place) in tunnels {
-        assert_eq!(lab.who_is_there(TokioIo::new(tunnel), name).await.unwrap(), place);
-    }
-    for (request, status) in [
-        (ask(Method::CONNECT, "169.254.169.254:443"), StatusCode::FORBIDDEN),
-        (ask(Method::GET, "http://www.example.com/"), StatusCode::NOT_IMPLEMENTED),
-    ] {
-        let response = sender.send_request(request).await.unwrap();
-        assert_eq!(response.status(), status);
-        assert!(response.headers().contains_key("proxy-status"));
-        assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty(), "words for a human");
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! - `lab`: the plane under test, the places, clients of them
 //! - `connect`, `sni`: the entrances
+//! - `http2`: CONNECT over HTTP/2, a tunnel in each stream
 //! - `destinations`: where nobody gets to
 //! - `stalling`: clients that are slow, silent or gone
 //! - `lifecycle`: reload and drain
@@ -15,6 +16,7 @@
 
 mod connect;
 mod destinations;
+mod http2;
 mod lab;
 mod lifecycle;
 mod sni;

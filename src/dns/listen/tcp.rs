@@ -65,7 +65,9 @@ impl Acceptor {
         }
         // Answers are whole when they are written; there is nothing to wait for.
         let _ = stream.set_nodelay(true);
-        let (place, evicted) = self.connections.admit(client.ip(), Instant::now(), CancellationToken::new());
+        // All of a host's programs share loopback.
+        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback());
+        let (place, evicted) = self.connections.admit(counted_as, Instant::now(), CancellationToken::new());
         if evicted {
             Counters::count(&current.counters.evicted);
         }
@@ -200,7 +202,7 @@ mod tests {
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
         let service = Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (place, _) = Connections::new(BOUNDS).admit(client.ip(), Instant::now(), CancellationToken::new());
+        let (place, _) = Connections::new(BOUNDS).admit(None, Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
         let connection = Connection {
             service: watch::Sender::new(Arc::new(service)).subscribe(),

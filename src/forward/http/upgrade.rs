@@ -13,7 +13,7 @@ use super::outbound::Switched;
 use super::record::Record;
 use super::source::{Reader, Source, Writer};
 use super::write::{put_field, put_fields, status_line, write};
-use crate::forward::relay::{End, relay as relay_bytes};
+use crate::forward::relay::{Duplex, End, relay as relay_bytes};
 
 /// No byte in either direction for so long ends it: a little more than the ten minutes after which API Gateway ends an
 /// idle WebSocket.
@@ -31,7 +31,7 @@ pub(super) async fn relay(source: Source, mut writer: Writer, switched: Switched
         return;
     }
     let (near, far) = (Side::new(source, writer), Side::new(from_server, to_server));
-    let ending = relay_bytes(End::other(near), End::other(far), IDLE, &client.connection.place.close).await;
+    let ending = relay_bytes(End::other(near), End::other(far), IDLE, &client.connection.place).await;
     record.up.bytes.store(ending.up, Ordering::Relaxed);
     record.down.bytes.store(ending.down, Ordering::Relaxed);
     record.ended(ending.reason.as_str());
@@ -54,10 +54,23 @@ impl Side {
     }
 }
 
+impl Duplex for Side {
+    fn reset(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.break_off();
+        }
+    }
+
+    /// What is read or written tells, or the idle time.
+    fn poll_failed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
 impl Drop for Side {
     fn drop(&mut self) {
-        if let Some(writer) = self.writer.take().filter(|_| !self.ended) {
-            writer.break_off();
+        if !self.ended {
+            self.reset();
         }
     }
 }

@@ -1,13 +1,17 @@
-//! What a relay has carried, and when it last did. Both directions write it; the idle limit reads it.
+//! What a relay has carried, and when it last did. Both directions write it; the idle limit reads it, and so does whoever
+//! has to choose a connection that must go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::tcp_listener::Place;
+
 /// Counts of one relay. Atomic only because the task that holds it may move between threads.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct Meter<'p> {
+    place: &'p Place,
     started: Instant,
     /// Nanoseconds from `started` to the last byte: enough for 584 years.
     last: AtomicU64,
@@ -18,13 +22,14 @@ pub(super) struct Meter {
 /// The count of one direction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counter<'m> {
-    meter: &'m Meter,
+    meter: &'m Meter<'m>,
     carried: &'m AtomicU64,
 }
 
-impl Meter {
-    pub(super) fn new() -> Self {
-        Self { started: Instant::now(), last: AtomicU64::new(0), up: AtomicU64::new(0), down: AtomicU64::new(0) }
+impl<'p> Meter<'p> {
+    pub(super) fn new(place: &'p Place) -> Self {
+        let (last, up, down) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { place, started: Instant::now(), last, up, down }
     }
 
     pub(super) fn up(&self) -> Counter<'_> {
@@ -58,6 +63,8 @@ impl Counter<'_> {
     /// Bytes were handed on.
     pub(super) fn add(self, bytes: usize) {
         self.carried.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.meter.last.store(self.meter.started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        self.meter.last.store((now - self.meter.started).as_nanos() as u64, Ordering::Relaxed);
+        self.meter.place.moved(now.into_std());
     }
 }

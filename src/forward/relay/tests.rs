@@ -1,16 +1,20 @@
 //! Relays between real sockets on loopback: what goes in on one far side comes out on the other.
 
+use std::future::pending;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use rand::Rng as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::tcp_listener::{Bounds, Connections};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -60,11 +64,34 @@ impl Lab {
         let end = |stream| if other { End::other(stream) } else { End::from(stream) };
         let ((client, near_client), (upstream, near_upstream)) = (connected().await, connected().await);
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let place = place(stop.clone());
         let (near_client, near_upstream) = (end(near_client), end(near_upstream));
         let relay =
-            tokio::spawn(async move { relay_through(near_client, near_upstream, idle, &stopped, open_pipe).await });
+            tokio::spawn(async move { relay_through(near_client, near_upstream, idle, &place, open_pipe).await });
         Self { client, upstream, stop, relay }
+    }
+}
+
+fn place(close: CancellationToken) -> Place {
+    let bounds = Bounds { total: 1, per_client: 1 };
+    Connections::new(bounds).admit(None, Instant::now().into_std(), close).0
+}
+
+impl Duplex for TcpStream {
+    fn reset(&mut self) {
+        reset(self);
+    }
+
+    fn poll_failed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Duplex for DuplexStream {
+    fn reset(&mut self) {}
+
+    fn poll_failed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
 
@@ -305,7 +332,7 @@ async fn a_tcp_side_is_reset_although_the_other_side_is_none() {
     let ((mut upstream, near), (_client, inner)) = (connected().await, duplex(1024));
     let stop = CancellationToken::new();
     stop.cancel();
-    let ended = relay(End::other(inner), near.into(), LONG, &stop).await;
+    let ended = relay(End::other(inner), near.into(), LONG, &place(stop)).await;
     assert_eq!(ended.reason, Reason::Stopped);
     expect_reset(&mut upstream).await;
 }
@@ -349,7 +376,7 @@ async fn silence_ends_a_relay_after_its_idle_time() {
 fn in_memory(idle: Duration) -> (DuplexStream, DuplexStream, JoinHandle<Ending>) {
     let ((client, near_client), (upstream, near_upstream)) = (duplex(64), duplex(64));
     let relay = tokio::spawn(async move {
-        relay(End::other(near_client), End::other(near_upstream), idle, &CancellationToken::new()).await
+        relay(End::other(near_client), End::other(near_upstream), idle, &place(CancellationToken::new())).await
     });
     (client, upstream, relay)
 }
@@ -411,8 +438,8 @@ async fn a_pipe_is_given_back_when_the_relay_ends_and_when_it_is_quiet() {
 #[tokio::test]
 async fn an_idle_relay_costs_little() {
     let ((_client, near_client), (_upstream, near_upstream)) = (connected().await, connected().await);
-    let stop = CancellationToken::new();
-    let relay = relay(near_client.into(), near_upstream.into(), LONG, &stop);
+    let place = place(CancellationToken::new());
+    let relay = relay(near_client.into(), near_upstream.into(), LONG, &place);
     let size = size_of_val(&relay);
     assert!(size < 3072, "{size} bytes");
 }

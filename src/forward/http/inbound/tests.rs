@@ -40,9 +40,16 @@ fn connect() -> Connected {
     };
     let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
     let connections = Connections::new(Bounds { total: 1, per_client: 1 });
-    let (place, _) = connections.admit(address.ip(), std::time::Instant::now(), CancellationToken::new());
+    let (place, _) = connections.admit(None, std::time::Instant::now(), CancellationToken::new());
     let service = watch::channel(Arc::new(service)).1;
-    let connection = Connection { service, client: address, listener: address, place, drain: Drain::default() };
+    let connection = Connection {
+        service,
+        client: address,
+        listener: address,
+        place,
+        bounds: Arc::default(),
+        drain: Drain::default(),
+    };
     let (client, near) = tokio::io::duplex(64 * 1024);
     let serving = tokio::spawn(async move {
         serve(halves(near), &Client { connection, server_name: None }).await;
