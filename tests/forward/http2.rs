@@ -1,5 +1,6 @@
 //! CONNECT over HTTP/2: each stream is a tunnel, and ends as its bytes did.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::lab::{Lab, OTHER, PRIVATE, PUBLIC, client_hello};
+
+/// One for all tunnels: making it costs more than they do.
+static HELLO: LazyLock<Vec<u8>> = LazyLock::new(|| client_hello(PRIVATE));
 
 /// A connection in HTTP/2.
 struct Client {
@@ -49,11 +53,10 @@ impl Client {
         let (mut far, _) = place.accept().await.unwrap();
         let response = response.await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        let hello = client_hello(PRIVATE);
-        to.send_data(hello.clone().into(), false).unwrap();
-        let mut received = vec![0; hello.len()];
+        to.send_data(Bytes::from_static(&HELLO), false).unwrap();
+        let mut received = vec![0; HELLO.len()];
         far.read_exact(&mut received).await.unwrap();
-        assert!(received == hello);
+        assert!(received == *HELLO);
         (Tunnel { from: response.into_body(), to }, far)
     }
 }

@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::http2_stream::Stream;
 use super::{not_connect, target};
 use crate::forward::access::Record;
+use crate::forward::closing::say_and_close;
 use crate::forward::destination::Destination;
 use crate::forward::permit::Entrance;
 use crate::forward::refusal::{Cause, Refusal};
@@ -57,7 +58,7 @@ pub(super) fn serve(
             },
             Ok(Err(refusal)) => {
                 record.status = Some(refusal.cause.status());
-                refuse(&mut respond, &refusal);
+                refuse(respond, request.into_body(), &refusal).await;
                 (refusal.cause.label(), Some(refusal.words))
             }
             Err(reason) => (reason, None),
@@ -80,8 +81,8 @@ fn destination(request: &Request<RecvStream>) -> Result<Destination, Refusal> {
     target(authority, host)
 }
 
-/// Answers in full; that it cannot be sent concerns nobody.
-fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
+/// Answers; a client that does not open its window for the words has only the head.
+async fn refuse(mut respond: SendResponse<Bytes>, from_client: RecvStream, refusal: &Refusal) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(refusal.cause.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let fields = [("content-type", "text/plain; charset=utf-8".to_owned()), ("proxy-status", refusal.proxy_status())];
@@ -90,7 +91,7 @@ fn refuse(respond: &mut SendResponse<Bytes>, refusal: &Refusal) {
             response.headers_mut().insert(name, value);
         }
     }
-    if let Ok(mut body) = respond.send_response(response, false) {
-        let _ = body.send_data(Bytes::from(format!("{refusal}\n")), true);
+    if let Ok(to_client) = respond.send_response(response, false) {
+        say_and_close(&mut Stream::new(from_client, to_client), format!("{refusal}\n").as_bytes()).await;
     }
 }
