@@ -1,7 +1,7 @@
 //! The forwarder plane as `app` sees it: bind, serve, change at a reload, drain.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use super::permit::{Destinations, Entrance};
 use super::router::Router;
 use super::service::{AtBounds, Connection, Drain, Service};
 use super::{connect, http, sni};
+use crate::interfaces;
 use crate::policy::Table;
 use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
 
@@ -157,6 +158,7 @@ impl Plane {
             listener: address,
             service: self.service.subscribe(),
             connections: Arc::clone(&connections),
+            own: interfaces::networks().into_iter().map(|(ip, _)| ip).collect(),
             bounds: Arc::clone(&self.bounds),
             drain: Drain { begun: stop.clone(), ..self.drain.clone() },
         };
@@ -262,6 +264,8 @@ struct Acceptor {
     listener: SocketAddr,
     service: watch::Receiver<Arc<Service>>,
     connections: Arc<Connections>,
+    /// The addresses of this host when the listener began.
+    own: Vec<IpAddr>,
     bounds: Arc<AtBounds>,
     drain: Drain,
 }
@@ -273,8 +277,8 @@ impl Acceptor {
             return;
         }
         let close = self.drain.over.child_token();
-        // All of a host's programs share loopback.
-        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback());
+        // All of a host's programs share its addresses.
+        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback() && !self.own.contains(&ip.to_canonical()));
         let (place, evicted) = self.connections.admit(counted_as, Instant::now(), close);
         if evicted {
             self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
