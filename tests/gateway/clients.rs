@@ -1,8 +1,10 @@
 //! Clients that leave early, and clients that are there when Sidegate stops.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::client::Client;
@@ -66,15 +68,46 @@ async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
     asked.notified().await;
     answer.notify_one();
     idle.until("hi").await;
-    let fresh = Client::connect(world.address).await;
     let mut busy = Client::connect(world.address).await;
     busy.send(&get()).await;
     asked.notified().await;
     let drained = world.drain();
     assert_eq!(idle.rest().await, (String::new(), true));
-    assert_eq!(fresh.rest().await.0, "");
     answer.notify_one();
     let (got, _) = busy.rest().await;
     assert!(got.contains("\r\nConnection: close\r\n") && got.ends_with("hi"), "{got}");
+    assert!(drained.await.unwrap());
+}
+
+#[tokio::test]
+async fn at_a_stop_requests_that_were_sent_before_it_are_answered() {
+    let authority = Authority::new();
+    let server = Server::start(authority.server(&[PRIVATE], false, &[]), |mut connection, _| async move {
+        while connection.head().await.is_some() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+        }
+    })
+    .await;
+    let mut world = World::new(authority, server.port, 1).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut known = Client::connect(world.address).await;
+        known.send(&get()).await;
+        known.until("hi").await;
+        clients.push(known.stream.into_std().unwrap());
+    }
+    // Written without a turn for anybody else: Sidegate finds request and stop at once.
+    for number in 0..40 {
+        if number >= 20 {
+            clients.push(std::net::TcpStream::connect(world.address).unwrap());
+        }
+        clients[number].write_all(get().as_bytes()).unwrap();
+    }
+    let drained = world.drain();
+    for (number, client) in clients.into_iter().enumerate() {
+        client.set_nonblocking(true).unwrap();
+        let (got, _) = Client::over(TcpStream::from_std(client).unwrap()).rest().await;
+        assert!(got.contains("\r\nConnection: close\r\n") && got.ends_with("hi"), "{number}: {got:?}");
+    }
     assert!(drained.await.unwrap());
 }

@@ -28,6 +28,9 @@ use crate::forward::refusal::{Cause, Refusal};
 const HEAD: Duration = Duration::from_secs(10);
 /// Patience between requests.
 const IDLE: Duration = Duration::from_secs(75);
+/// Once nothing new is begun, time for a request that has been sent already: on a new connection, and on one that has
+/// had answers.
+const LAST_CALL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
 /// Bytes of the next requests that are read while one is answered.
 const PIPELINED: usize = 16 * 1024;
 /// How long an answer has to arrive at a client that still sends: closing at once would take it away.
@@ -44,7 +47,7 @@ struct Asked {
 
 /// Serves a connection until its end.
 pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
-    let (mut next, mut patience) = (Some(connection), HEAD);
+    let (mut next, mut patience) = (Some(connection), Patience { ordinary: HEAD, last_call: LAST_CALL.0 });
     while let Some((mut source, writer)) = next.take() {
         let asked = match next_head(&mut source, patience, &client.connection.drain.begun).await {
             Ok(None) => return,
@@ -61,16 +64,25 @@ pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
                 reply.send(refused(&refusal, Record::new(client)), Reading::Over(Some(source)), writer).await
             }
         };
-        patience = IDLE;
+        patience = Patience { ordinary: IDLE, last_call: LAST_CALL.1 };
     }
 }
 
+/// How long a client may be silent before its request.
+#[derive(Clone, Copy)]
+struct Patience {
+    ordinary: Duration,
+    /// From the stop on.
+    last_call: Duration,
+}
+
 /// The next head; none where the client has no more, or where nobody waits for more.
-async fn next_head(source: &mut Source, patience: Duration, stop: &CancellationToken) -> Result<Option<Head>, Refusal> {
+async fn next_head(source: &mut Source, patience: Patience, stop: &CancellationToken) -> Result<Option<Head>, Refusal> {
     if source.buffer.is_empty() {
         let first = tokio::select! {
-            first = timeout(patience, source.fill()) => first,
-            () = stop.cancelled() => return Ok(None),
+            biased;
+            first = timeout(patience.ordinary, source.fill()) => first,
+            () = stop.cancelled() => timeout(patience.last_call, source.fill()).await,
         };
         if !matches!(first, Ok(Ok(true))) {
             return Ok(None);
