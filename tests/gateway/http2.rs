@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -237,4 +237,30 @@ async fn at_a_stop_http2_connections_end() {
     let drained = world.drain();
     connection.await.unwrap().unwrap();
     assert!(drained.await.unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_that_was_answered_early_ends_with_its_connection() {
+    let authority = Authority::new();
+    let over = Arc::new(Notify::new());
+    let told = Arc::clone(&over);
+    let server = Server::start(authority.server(&[PUBLIC], false, &["h2"]), move |connection, _| {
+        let told = Arc::clone(&told);
+        serve(connection, move |request: Request<Incoming>| {
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                assert!(request.into_body().collect().await.is_err(), "the body was ended for the client");
+                told.notify_one();
+            });
+            async { Response::new(text("no")) }
+        })
+    })
+    .await;
+    let world = World::new(authority, 1, server.port).await;
+    let mut client = Client::connect(world.address).await;
+    client.send(&format!("POST / HTTP/1.1\r\nHost: {PUBLIC}\r\nContent-Length: 9\r\n\r\nx")).await;
+    client.until("no").await;
+    // The client stays, and would send on.
+    over.notified().await;
+    drop(client);
 }

@@ -5,14 +5,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use hyper::body::Body as HttpBody;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Lent, Returned};
+use super::body::{Lent, Loan, Returned};
 use super::fields::ConnectionFields;
 use super::forward::{Client, Outcome, forward, refused};
 use super::framing::{Framing, has_no_body};
@@ -126,9 +125,9 @@ async fn answer(
     let mut reading = if matches!(framing, Framing::None | Framing::Length(0)) {
         Reading::Here(source)
     } else {
-        let (body, returned) = Lent::new(source, framing);
+        let (body, loan) = Lent::new(source, framing);
         request.body = Body::new(body);
-        Reading::Lent(returned)
+        Reading::Lent(loan)
     };
     let (interim, mut announced) = mpsc::channel(16);
     let outcome = {
@@ -245,7 +244,7 @@ enum Reading {
     /// Here: the request was read to its end.
     Here(Source),
     /// With the body of the request.
-    Lent(oneshot::Receiver<Returned>),
+    Lent(Loan),
     /// Where the next request would begin is not known.
     Over(Option<Source>),
 }
@@ -256,11 +255,11 @@ impl Reading {
     fn poll_unasked(&mut self, cx: &mut Context<'_>, changes: bool) -> Poll<Unasked> {
         loop {
             match self {
-                Self::Lent(returned) => {
-                    *self = match ready!(returned.poll_unpin(cx)) {
-                        Ok(Returned { source, complete: true }) => Self::Here(source),
-                        Ok(Returned { source, complete: false }) => Self::Over(Some(source)),
-                        Err(_) => Self::Over(None),
+                Self::Lent(loan) => {
+                    *self = match ready!(loan.poll_returned(cx)) {
+                        Some(Returned { source, complete: true }) => Self::Here(source),
+                        Some(Returned { source, complete: false }) => Self::Over(Some(source)),
+                        None => Self::Over(None),
                     };
                 }
                 Self::Here(source) if changes && !source.buffer.is_empty() => return Poll::Ready(Unasked::Early),
@@ -287,7 +286,7 @@ impl Reading {
     async fn source(self) -> Option<Source> {
         match self {
             Self::Here(source) => Some(source),
-            Self::Lent(returned) => returned.await.ok().map(|returned| returned.source),
+            Self::Lent(mut loan) => std::future::poll_fn(|cx| loan.poll_returned(cx)).await.map(|back| back.source),
             Self::Over(source) => source,
         }
     }
