@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::chunked::{Decoder, Piece};
+use super::fields::clean_trailers;
 use super::framing::Framing;
 use super::message::BodyError;
 use super::source::Source;
@@ -208,7 +209,8 @@ impl Drop for Loan {
     }
 }
 
-/// A body that is given up when nothing comes for too long, and whose bytes are counted.
+/// A body that is given up when nothing comes for too long, and whose bytes are counted. Every body passes through one,
+/// in either direction and whatever it came by: what must not trail it is dropped here.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: B,
@@ -256,7 +258,10 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = None;
             this.patience = this.later;
-            let frame = frame.transpose().map_err(|error| this.failed(error.into()))?;
+            let mut frame = frame.transpose().map_err(|error| this.failed(error.into()))?;
+            if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
+                clean_trailers(trailers);
+            }
             if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
                 this.tally.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             }

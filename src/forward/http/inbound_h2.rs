@@ -19,12 +19,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::fields::is_of_the_connection;
 use super::forward::{Client, Outcome, forward, refused};
-use super::framing::has_no_body;
+use super::framing::{self, has_no_body};
 use super::message::{Body, BodyError, Request, Response};
 use super::outbound::RESPONSE;
 use super::outbound_h2::{expects, fields_of};
 use super::record::Record;
-use crate::forward::head::Field;
+use crate::forward::head::{Field, MAX_FIELDS, Version};
 use crate::forward::refusal::{Cause, Refusal};
 
 /// Requests at a time on one connection.
@@ -181,11 +181,21 @@ fn neutral(request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Resul
         (None, Some(host), None) => Bytes::copy_from_slice(host.as_bytes()),
         (None, None, None) => return refuse("the request has no :authority"),
     };
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let is_path = target.starts_with('/') || (target == "*" && head.method == hyper::Method::OPTIONS);
+    if !is_path {
+        return refuse(":path is a path, like /stage/resource");
+    }
+    if head.headers.len() > MAX_FIELDS {
+        return Err(Refusal::new(Cause::TooLong, format!("the request has more than {MAX_FIELDS} fields")));
+    }
+    let received = fields_of(&head.headers);
+    // Its end is certain here, but not for a server that is told so in HTTP/1.1.
+    framing::of_request(&received, Version::Http11)?;
     let trailers = head.headers.contains_key(hyper::header::TE);
     let passed = |field: &Field| !field.is("host") && !is_of_the_connection(field) && !expects(field);
     let mut fields = vec![Field { name: Bytes::from_static(b"Host"), value: host }];
-    fields.extend(join_cookies(fields_of(&head.headers)).into_iter().filter(passed));
+    fields.extend(join_cookies(received).into_iter().filter(passed));
     Ok(Request {
         method: Bytes::copy_from_slice(head.method.as_str().as_bytes()),
         target: Bytes::copy_from_slice(target.as_bytes()),
