@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -189,4 +190,34 @@ async fn at_a_stop_http2_requests_that_were_sent_before_it_are_answered() {
         while client.next().await.is_some() {}
     }
     assert!(drained.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_back_what_it_asks_for_makes_few_connections() {
+    let authority = Authority::new();
+    let asked = Arc::new(Notify::new());
+    let told = Arc::clone(&asked);
+    let server = Server::start(authority.server(&[PRIVATE], false, &["http/1.1"]), move |mut connection, _| {
+        let told = Arc::clone(&told);
+        async move {
+            connection.head().await;
+            told.notify_one();
+            // Never answered.
+            connection.head().await;
+        }
+    })
+    .await;
+    let world = World::tls(authority, server.port, 1, &["gateway.example"]).await;
+    let mut client = Client::connect(&world).await;
+    for stream in (1..1000).step_by(2) {
+        let sent = client.request(END_STREAM, stream, ["GET", "/"], &[]).await;
+        tokio::select! {
+            () = asked.notified(), if sent.is_ok() => {}
+            () = async { while client.next().await.is_some() {} } => break,
+        }
+        if client.send(RESET, 0, stream, &8_u32.to_be_bytes()).await.is_err() {
+            break;
+        }
+    }
+    assert!((100..110).contains(&server.accepted()), "{} connections", server.accepted());
 }

@@ -1,27 +1,27 @@
 //! Clients that speak HTTP/2, over TLS: hyper reads and writes it; here it is bounded, and made into the neutral form.
 
+mod activity;
+
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use self::activity::{Activity, Expected, Moving, Verdict};
 use super::fields::is_of_the_connection;
 use super::forward::{Client, Outcome, forward, refused};
 use super::framing::{self, has_no_body};
-use super::message::{Body, BodyError, Request, Response};
-use super::outbound::RESPONSE;
+use super::message::{Body, Request, Response};
 use super::outbound_h2::{expects, fields_of};
 use super::record::Record;
 use crate::forward::head::{Field, MAX_FIELDS, Version};
@@ -45,16 +45,12 @@ const ERRORS: usize = 128;
 const PING: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const PONG: Duration = Duration::from_secs(10);
-/// Patience for the first request.
-const FIRST: Duration = Duration::from_secs(10);
-/// Patience between requests.
-const IDLE: Duration = Duration::from_secs(75);
-/// How often that is looked at.
+/// How often a connection is looked at that may have nothing to do.
 const TICK: Duration = Duration::from_secs(5);
 
 /// Serves a connection until its end.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
-    let activity = Arc::new(Activity(Mutex::new((Instant::now(), false))));
+    let activity = Arc::new(Activity::new());
     let service = service_fn(|request| {
         client.connection.place.has_asked(std::time::Instant::now());
         let (client, activity) = (Arc::clone(&client), Arc::clone(&activity));
@@ -84,6 +80,9 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
                 }
                 return;
             }
+            () = activity.flooded.cancelled() => {
+                return tracing::debug!(client = %client.connection.client, "a client takes back what it asks for");
+            }
             () = client.connection.drain.begun.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
@@ -101,34 +100,6 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
     }
 }
 
-/// When something last moved, and whether a request has ever come.
-struct Activity(Mutex<(Instant, bool)>);
-
-enum Verdict {
-    Busy,
-    /// No request is under way, and none has come for too long.
-    Idle,
-    /// Requests are under way, and nothing moves.
-    Stalled,
-}
-
-impl Activity {
-    fn moved(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), true);
-    }
-
-    fn verdict(self: &Arc<Self>) -> Verdict {
-        let (last, asked) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The connection holds one, and each request its own.
-        let (still, under_way) = (last.elapsed(), Arc::strong_count(self) > 1);
-        match under_way {
-            true if still > RESPONSE => Verdict::Stalled,
-            false if still > if asked { IDLE } else { FIRST } => Verdict::Idle,
-            _ => Verdict::Busy,
-        }
-    }
-}
-
 async fn answer(
     client: &Client,
     request: hyper::Request<Incoming>,
@@ -137,6 +108,7 @@ async fn answer(
     let method = Bytes::copy_from_slice(request.method().as_str().as_bytes());
     // Nobody listens: answers before the last one have no way through hyper.
     let interim = mpsc::channel(1).0;
+    let mut expected = Expected::new(&activity);
     let response = match neutral(request, &activity) {
         Ok(request) => match forward(client, request, &interim).await {
             Outcome::Response(response) => response,
@@ -144,6 +116,7 @@ async fn answer(
         },
         Err(refusal) => refused(&refusal, Record::new(client)),
     };
+    expected.answered = true;
     let mut answer = hyper::Response::new(());
     *answer.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
     for field in &response.fields {
@@ -153,7 +126,7 @@ async fn answer(
     }
     let Response { body, status, .. } = response;
     let body = if has_no_body(&method, status) { Body::empty() } else { body };
-    answer.map(|()| Moving { body, activity })
+    answer.map(|()| Moving::new(body, &activity))
 }
 
 fn no_upgrade() -> Refusal {
@@ -200,11 +173,7 @@ fn neutral(request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Resul
         method: Bytes::copy_from_slice(head.method.as_str().as_bytes()),
         target: Bytes::copy_from_slice(target.as_bytes()),
         fields,
-        body: if body.is_end_stream() {
-            Body::empty()
-        } else {
-            Body::new(Moving { body, activity: Arc::clone(activity) })
-        },
+        body: if body.is_end_stream() { Body::empty() } else { Body::new(Moving::new(body, activity)) },
         upgrade: None,
         trailers,
     })
@@ -225,30 +194,6 @@ fn join_cookies(fields: Vec<Field>) -> Vec<Field> {
         }
     }
     joined
-}
-
-/// A body whose every piece shows that the connection is alive.
-struct Moving<B> {
-    body: B,
-    activity: Arc<Activity>,
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Moving<B>
-where
-    B::Error: Into<BodyError>,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.activity.moved();
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
 }
 
 #[cfg(test)]
