@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::ServerName;
+use sidegate::policy::Networks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -220,4 +221,27 @@ async fn a_client_that_takes_back_what_it_asks_for_makes_few_connections() {
         }
     }
     assert!((100..110).contains(&server.accepted()), "{} connections", server.accepted());
+}
+
+#[tokio::test]
+async fn http2_connections_of_a_listener_that_was_removed_end() {
+    let (mut world, _server, _) = world().await;
+    let mut client = Client::connect(&world).await;
+    client.request(END_STREAM, 1, ["GET", "/"], &[]).await.unwrap();
+    assert_eq!(client.answer(1).await, "hi");
+    world.config.http_listen.clear();
+    world.reload();
+    while client.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn an_http2_client_that_may_not_come_any_more_is_refused_and_its_connection_ends() {
+    let (mut world, server, _) = world().await;
+    let mut client = Client::connect(&world).await;
+    world.config.clients = Networks::new(Vec::new());
+    world.reload();
+    client.request(END_STREAM, 1, ["GET", "/"], &[]).await.unwrap();
+    assert!(client.answer(1).await.contains("clients"));
+    while client.next().await.is_some() {}
+    assert_eq!(server.accepted(), 0);
 }

@@ -29,6 +29,13 @@ pub(super) struct Client {
     pub server_name: Option<HostName>,
 }
 
+impl Client {
+    /// Whether it may still come: a reload may have said otherwise.
+    pub(super) fn is_welcome(&self) -> bool {
+        self.connection.service().clients.contains(self.connection.client.ip())
+    }
+}
+
 /// What the client gets.
 pub(super) enum Outcome {
     Response(Response),
@@ -74,6 +81,10 @@ async fn send(
     let Some(gateway) = &service.http else {
         return Err(Refusal::new(Cause::NotSupported, "forward.http is not configured any more"));
     };
+    if !client.is_welcome() {
+        let words = format!("{} is no longer in clients: add its network there", client.connection.client.ip());
+        return Err(Refusal::new(Cause::NotAllowed, words));
+    }
     let port = client.connection.listener.port();
     let destination = destination(&request.fields, port)?;
     record.access.asked_for(destination);

@@ -157,7 +157,7 @@ async fn answer(
             _ => refused(&too_early(), record),
         },
     };
-    let ending = client.connection.drain.begun.is_cancelled();
+    let ending = client.connection.drain.begun.is_cancelled() || !client.is_welcome();
     let keep = version == Version::Http11 && !last && !changes && reading.is_here() && !ending;
     Reply { method, version, keep }.send(response, reading, writer).await
 }

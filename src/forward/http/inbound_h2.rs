@@ -50,7 +50,7 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// Serves a connection until its end.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(client.connection.drain.begun.child_token()));
     let service = service_fn(|request| {
         client.connection.place.has_asked(std::time::Instant::now());
         let (client, activity) = (Arc::clone(&client), Arc::clone(&activity));
@@ -83,7 +83,7 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
             () = activity.flooded.cancelled() => {
                 return tracing::debug!(client = %client.connection.client, "a client takes back what it asks for");
             }
-            () = client.connection.drain.begun.cancelled(), if !ending => {
+            () = activity.last.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -117,6 +117,9 @@ async fn answer(
         Err(refusal) => refused(&refusal, Record::new(client)),
     };
     expected.answered = true;
+    if !client.is_welcome() {
+        activity.last.cancel();
+    }
     let mut answer = hyper::Response::new(());
     *answer.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
     for field in &response.fields {

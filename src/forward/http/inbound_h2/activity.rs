@@ -27,6 +27,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Held by the connection and by each of its requests.
 pub(super) struct Activity {
     state: Mutex<State>,
+    /// Cancelled when what is under way is the last.
+    pub last: CancellationToken,
     /// Cancelled when more was taken back than a client has reason to.
     pub flooded: CancellationToken,
 }
@@ -49,10 +51,11 @@ pub(super) enum Verdict {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(last: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
             state: Mutex::new(State { moved: now, asked: false, resets: (now, 0) }),
+            last,
             flooded: CancellationToken::new(),
         }
     }
@@ -145,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_taken_back_now_and_then_are_no_flood() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(CancellationToken::new()));
         for _ in 0..3 {
             for _ in 0..RESETS {
                 drop(Expected::new(&activity));
