@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
+use sidegate::policy::{Addresses, Endpoint, Names, Table};
 use tokio::net::TcpStream;
 use tokio::sync::{Barrier, Notify};
 use tokio_rustls::TlsConnector;
@@ -209,6 +210,16 @@ async fn a_request_for_another_name_than_the_tls_connections_is_misdirected() {
     };
     assert_eq!(ask(PARTNER, PRIVATE).await, 421);
     assert_eq!(server.accepted(), 0);
+    // Also while there is no way to the name of the TLS connection.
+    let known = world.table.borrow().clone();
+    let region = "us-east-1".parse().unwrap();
+    let nowhere = Endpoint { region, vpce_id: None, addresses: Addresses::default(), port: server.port };
+    let mut table = Table::new(vec![nowhere], Arc::new(Names::default()), None).unwrap();
+    table.ids = Arc::clone(&known.ids);
+    world.table.send_replace(Arc::new(table));
+    assert_eq!(ask(PRIVATE, PARTNER).await, 421);
+    assert_eq!(server.accepted(), 0);
+    world.table.send_replace(known);
     assert_eq!(ask(PRIVATE, PRIVATE).await, 200);
     assert_eq!(ask("gateway.example", PRIVATE).await, 200);
 }

@@ -145,8 +145,11 @@ fn destination(fields: &[Field], listener_port: u16) -> Result<Destination, Refu
 /// A client that asked for one of our names in TLS must not ask for another in HTTP.
 fn agrees_with_server_name(service: &Service, client: &Client, destination: &Destination) -> Result<(), Refusal> {
     let Some(server_name) = client.server_name.filter(|name| *name != destination.host) else { return Ok(()) };
-    let named = Destination::of_server_name(server_name).ok();
-    if named.is_some_and(|named| service.router.permit(Entrance::Http, named).is_ok()) {
+    let mut allowed = service.router.destinations.allow.iter();
+    // Whatever way there is to it just now.
+    let is_served = service.router.is_ours(&server_name)
+        || allowed.any(|entry| entry.holds(&Destination { host: server_name, port: entry.port }));
+    if is_served {
         let words = format!("the TLS connection is for {server_name}, the request for {}", destination.host);
         return Err(Refusal::new(Cause::Misdirected, words));
     }
@@ -165,8 +168,10 @@ fn check_api_id(service: &Service, fields: &[Field], permit: &Permit) -> Result<
 /// Takes our own port off the Host, which the server knows nothing of; says what is left.
 fn drop_listener_port(fields: &mut [Field], port: u16) -> Bytes {
     let Some(host) = fields.iter_mut().find(|field| field.is("host")) else { return Bytes::new() };
-    if let Some(length) = host.value.strip_suffix(format!(":{port}").as_bytes()).map(<[u8]>::len) {
-        host.value.truncate(length);
+    let colon = host.value.iter().position(|byte| *byte == b':');
+    let written = |at: usize| std::str::from_utf8(host.value.get(at + 1..)?).ok()?.parse::<u16>().ok();
+    if let Some(colon) = colon.filter(|at| written(*at) == Some(port)) {
+        host.value.truncate(colon);
     }
     host.value.clone()
 }
