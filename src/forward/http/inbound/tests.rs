@@ -28,7 +28,7 @@ struct Connected {
 fn connect() -> Connected {
     let table = Table::new(Vec::new(), Arc::new(Names::default()), None).unwrap();
     let nobody = Networks::new(Vec::new());
-    let addresses = AddressRules { public_networks: nobody.clone(), own_listeners: Vec::new() };
+    let addresses = AddressRules { public_networks: nobody, own_listeners: Vec::new() };
     let service = Service {
         router: Router {
             table: watch::channel(Arc::new(table)).1,
