@@ -156,9 +156,13 @@ fn parse_response(bytes: &Bytes) -> Result<ResponseHead, Refusal> {
         Ok(httparse::Status::Partial) => return Err(bad_answer("it ends before its head does")),
         Err(error) => return Err(bad_answer(error)),
     }
+    let status = response.code.unwrap_or_default();
+    if status < 100 {
+        return Err(bad_answer(format!("there is no status {status:03}")));
+    }
     Ok(ResponseHead {
         version: version(response.version),
-        status: response.code.unwrap_or_default(),
+        status,
         reason: reason(bytes),
         fields: slices(bytes, response.headers),
     })
@@ -173,7 +177,7 @@ fn reason(bytes: &Bytes) -> Bytes {
 }
 
 /// Some readers end a line at a bare LF, others do not: what stands behind one is read in two ways.
-fn has_bare_line_feed(bytes: &[u8]) -> bool {
+pub(super) fn has_bare_line_feed(bytes: &[u8]) -> bool {
     let mut line_feeds = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     line_feeds.any(|(at, _)| at == 0 || bytes.get(at - 1) != Some(&b'\r'))
 }
@@ -263,7 +267,13 @@ mod tests {
         for (text, reason) in [("HTTP/1.0 200\r\n\r\n", ""), ("HTTP/1.1 200 \r\n\r\n", "")] {
             assert_eq!(read(text).unwrap().unwrap().reason, reason);
         }
-        for bad in ["HTTP/1.1 200 OK\nX: 1\r\n\r\n", "HTTP/2 200\r\n\r\n", "HTTP/1.1 OK\r\n\r\n", "ICY 200\r\n\r\n"] {
+        for bad in [
+            "HTTP/1.1 200 OK\nX: 1\r\n\r\n",
+            "HTTP/2 200\r\n\r\n",
+            "HTTP/1.1 OK\r\n\r\n",
+            "HTTP/1.1 099 x\r\n\r\n",
+            "ICY 200\r\n\r\n",
+        ] {
             assert_eq!(read(bad).unwrap_err().cause, Cause::BadResponse, "{bad:?}");
         }
     }

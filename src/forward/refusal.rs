@@ -111,6 +111,18 @@ impl Refusal {
         Self { cause, words: words.into() }
     }
 
+    /// Status, reason phrase, fields and body of the answer in HTTP that says it.
+    pub fn in_http(&self) -> (u16, &'static str, [(&'static str, String); 3], String) {
+        let (status, body) = (self.cause.status(), format!("{self}\n"));
+        let reason = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+        let fields = [
+            ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+            ("Content-Length", body.len().to_string()),
+            ("Proxy-Status", self.proxy_status()),
+        ];
+        (status, reason.unwrap_or_default(), fields, body)
+    }
+
     /// The value of a `Proxy-Status` header. Its `details` is a string of RFC 8941 section 3.3.3: what does not fit into
     /// one is left out.
     pub fn proxy_status(&self) -> String {
@@ -124,14 +136,9 @@ impl Refusal {
 /// An answer of our own in HTTP/1.1, after which the connection closes: nothing else in it can be trusted to be what it
 /// seems.
 pub fn answer(refusal: &Refusal) -> Vec<u8> {
-    let (status, body) = (refusal.cause.status(), &refusal.words);
-    let reason = hyper::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or_default();
-    let (length, proxy_status) = (body.len() + 1, refusal.proxy_status());
-    format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
-         Proxy-Status: {proxy_status}\r\nConnection: close\r\n\r\n{body}\n"
-    )
-    .into_bytes()
+    let (status, reason, fields, body) = refusal.in_http();
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("HTTP/1.1 {status} {reason}\r\n{fields}Connection: close\r\n\r\n{body}").into_bytes()
 }
 
 impl fmt::Display for Refusal {
@@ -143,6 +150,15 @@ impl fmt::Display for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_says_why_and_ends_the_connection() {
+        let refusal = Refusal::new(Cause::NotSupported, "try GET");
+        let expected = "HTTP/1.1 501 Not Implemented\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 8\r\n\
+                        Proxy-Status: sidegate; error=http_request_error; details=\"try GET\"\r\nConnection: close\r\n\r\n\
+                        try GET\n";
+        assert_eq!(answer(&refusal), expected.as_bytes());
+    }
 
     #[test]
     fn words_cannot_break_out_of_the_header() {

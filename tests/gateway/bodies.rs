@@ -97,15 +97,15 @@ async fn an_answer_that_may_end_in_two_places_is_a_502() {
 
 #[tokio::test]
 async fn an_answer_cut_short_is_never_ended_for_the_client() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense",
+    for (answer, passed) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "\r\n\r\nhello"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nhello\r\n"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", "5\r\nhello\r\n"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense", "5\r\nhello\r\n"),
     ] {
         let (world, _server) = answering(answer).await;
         let got = ask(world.address, &request("GET / HTTP/1.1", "")).await;
-        assert!(got.contains("hello") && !got.ends_with("0\r\n\r\n") && !got.ends_with("hello!!!!"), "{got}");
+        assert!(got.ends_with(passed), "{answer:?}: {got:?}");
         assert_eq!(world.ended(1).await[0].0, "upstream_reset");
     }
     // Without a length, only the farewell of TLS tells the end from a cut; in the clear, only a reset does.

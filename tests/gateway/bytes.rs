@@ -69,11 +69,13 @@ async fn of_a_host_only_the_listeners_own_port_is_dropped() {
     let (world, _server, heads) = world(OK).await;
     let port = world.address.port();
     let mut client = Client::connect(world.address).await;
-    for host in [format!("{PRIVATE}:{port}"), format!("{PRIVATE}:443"), PRIVATE.to_uppercase()] {
+    for host in
+        [format!("{PRIVATE}:{port}"), format!("{PRIVATE}:0{port}"), format!("{PRIVATE}:443"), PRIVATE.to_uppercase()]
+    {
         client.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         client.until("hi").await;
     }
-    let expected = [PRIVATE.to_owned(), format!("{PRIVATE}:443"), PRIVATE.to_uppercase()];
+    let expected = [PRIVATE.to_owned(), PRIVATE.to_owned(), format!("{PRIVATE}:443"), PRIVATE.to_uppercase()];
     assert_eq!(*heads.lock().unwrap(), expected.map(|host| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")));
 }
 

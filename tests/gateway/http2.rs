@@ -12,8 +12,9 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
+use sidegate::policy::{Addresses, Endpoint, Names, Table};
 use tokio::net::TcpStream;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -209,6 +210,16 @@ async fn a_request_for_another_name_than_the_tls_connections_is_misdirected() {
     };
     assert_eq!(ask(PARTNER, PRIVATE).await, 421);
     assert_eq!(server.accepted(), 0);
+    // Also while there is no way to the name of the TLS connection.
+    let known = world.table.borrow().clone();
+    let region = "us-east-1".parse().unwrap();
+    let nowhere = Endpoint { region, vpce_id: None, addresses: Addresses::default(), port: server.port };
+    let mut table = Table::new(vec![nowhere], Arc::new(Names::default()), None).unwrap();
+    table.ids = Arc::clone(&known.ids);
+    world.table.send_replace(Arc::new(table));
+    assert_eq!(ask(PRIVATE, PARTNER).await, 421);
+    assert_eq!(server.accepted(), 0);
+    world.table.send_replace(known);
     assert_eq!(ask(PRIVATE, PRIVATE).await, 200);
     assert_eq!(ask("gateway.example", PRIVATE).await, 200);
 }
@@ -237,4 +248,30 @@ async fn at_a_stop_http2_connections_end() {
     let drained = world.drain();
     connection.await.unwrap().unwrap();
     assert!(drained.await.unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_that_was_answered_early_ends_with_its_connection() {
+    let authority = Authority::new();
+    let over = Arc::new(Notify::new());
+    let told = Arc::clone(&over);
+    let server = Server::start(authority.server(&[PUBLIC], false, &["h2"]), move |connection, _| {
+        let told = Arc::clone(&told);
+        serve(connection, move |request: Request<Incoming>| {
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                assert!(request.into_body().collect().await.is_err(), "the body was ended for the client");
+                told.notify_one();
+            });
+            async { Response::new(text("no")) }
+        })
+    })
+    .await;
+    let world = World::new(authority, 1, server.port).await;
+    let mut client = Client::connect(world.address).await;
+    client.send(&format!("POST / HTTP/1.1\r\nHost: {PUBLIC}\r\nContent-Length: 9\r\n\r\nx")).await;
+    client.until("no").await;
+    // The client stays, and would send on.
+    over.notified().await;
+    drop(client);
 }

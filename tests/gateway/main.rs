@@ -6,7 +6,7 @@
 //! - `bodies`: framing, streaming, breaking off
 //! - `trust`: certificates, and which way a name goes
 //! - `reuse`: connections kept, and given up
-//! - `http2`, `upgrades`: the other protocols
+//! - `http2`, `frames`, `upgrades`: the other protocols
 //! - `clients`: those that reset, stall, half-close; drain
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ mod bodies;
 mod bytes;
 mod client;
 mod clients;
+mod frames;
 mod http2;
 mod reuse;
 mod server;

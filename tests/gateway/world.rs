@@ -73,6 +73,9 @@ pub struct World {
     pub authority: Authority,
     pub address: SocketAddr,
     pub table: watch::Sender<Arc<Table>>,
+    /// The configuration in force.
+    pub config: Config,
+    around: Surroundings,
     plane: Option<Plane>,
     _folder: TempDir,
 }
@@ -118,10 +121,17 @@ impl World {
         });
         let (table, known) = watch::channel(Arc::new(table(endpoint, &["a1b2c3d4e5"])));
         let around = Surroundings { table: known, resolve, other_listeners: Vec::new() };
-        let mut plane = Plane::bind(&config, around).unwrap();
+        let mut plane = Plane::bind(&config, around.clone()).unwrap();
         plane.serve();
         let (_, address) = plane.addresses()[0];
-        Self { authority, address, table, plane: Some(plane), _folder: folder }
+        Self { authority, address, table, config, around, plane: Some(plane), _folder: folder }
+    }
+
+    /// Changes to the configuration as it is now.
+    pub fn reload(&mut self) {
+        let plane = self.plane.as_mut().unwrap();
+        let prepared = plane.prepare(&self.config, self.around.clone()).unwrap();
+        plane.adopt(prepared);
     }
 
     /// How requests ended, once there are that many.

@@ -2,16 +2,18 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::chunked::{Decoder, Piece};
+use super::fields::clean_trailers;
 use super::framing::Framing;
 use super::message::BodyError;
 use super::source::Source;
@@ -115,8 +117,18 @@ impl HttpBody for Incoming {
 /// The body of a client's request, which hands the connection back: at its end, or where its reader lost interest.
 #[derive(Debug)]
 pub(super) struct Lent {
-    body: Incoming,
+    body: Arc<Mutex<Option<Incoming>>>,
+    /// None once it was handed back.
     back: Option<oneshot::Sender<Returned>>,
+    complete: bool,
+}
+
+/// What is held against it. Dropping this closes the connection's reading half, whoever has the body: a task of the
+/// other connection may hold it for as long as its server takes nothing.
+#[derive(Debug)]
+pub(super) struct Loan {
+    body: Arc<Mutex<Option<Incoming>>>,
+    returned: oneshot::Receiver<Returned>,
 }
 
 /// A connection after the body of a request.
@@ -127,15 +139,36 @@ pub(super) struct Returned {
     pub complete: bool,
 }
 
+fn lock(body: &Mutex<Option<Incoming>>) -> MutexGuard<'_, Option<Incoming>> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Lent {
-    pub(super) fn new(source: Source, framing: Framing) -> (Self, oneshot::Receiver<Returned>) {
+    pub(super) fn new(source: Source, framing: Framing) -> (Self, Loan) {
         let (back, returned) = oneshot::channel();
-        (Self { body: Incoming::new(source, framing), back: Some(back) }, returned)
+        let incoming = Incoming::new(source, framing);
+        let complete = incoming.is_complete();
+        let body = Arc::new(Mutex::new(Some(incoming)));
+        (Self { body: Arc::clone(&body), back: Some(back), complete }, Loan { body, returned })
     }
 
     fn hand_back(&mut self) {
-        if let (Some(source), Some(back)) = (self.body.take_source(), self.back.take()) {
-            let _ = back.send(Returned { source, complete: self.body.is_complete() });
+        let source = lock(&self.body).take().and_then(|mut body| body.take_source());
+        if let (Some(source), Some(back)) = (source, self.back.take()) {
+            let _ = back.send(Returned { source, complete: self.complete });
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let called_back = self.back.as_mut().is_none_or(|back| back.poll_closed(cx).is_ready());
+        match lock(&self.body).as_mut() {
+            Some(body) if !called_back => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                self.complete = body.is_complete();
+                Poll::Ready(frame)
+            }
+            _ if self.complete => Poll::Ready(None),
+            _ => Poll::Ready(Some(Err(BodyError::Cut))),
         }
     }
 }
@@ -145,15 +178,15 @@ impl HttpBody for Lent {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if self.is_end_stream() || matches!(frame, Some(Err(_))) {
+        let frame = ready!(self.poll_body(cx));
+        if self.complete || matches!(frame, Some(Err(_))) {
             self.hand_back();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_complete()
+        self.complete
     }
 }
 
@@ -163,7 +196,21 @@ impl Drop for Lent {
     }
 }
 
-/// A body that is given up when nothing comes for too long, and whose bytes are counted.
+impl Loan {
+    /// Ready when the connection is back; nothing where it never will be.
+    pub(super) fn poll_returned(&mut self, cx: &mut Context<'_>) -> Poll<Option<Returned>> {
+        self.returned.poll_unpin(cx).map(Result::ok)
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        drop(lock(&self.body).take());
+    }
+}
+
+/// A body that is given up when nothing comes for too long, and whose bytes are counted. Every body passes through one,
+/// in either direction and whatever it came by: what must not trail it is dropped here.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: B,
@@ -211,7 +258,10 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = None;
             this.patience = this.later;
-            let frame = frame.transpose().map_err(|error| this.failed(error.into()))?;
+            let mut frame = frame.transpose().map_err(|error| this.failed(error.into()))?;
+            if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
+                clean_trailers(trailers);
+            }
             if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
                 this.tally.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             }
@@ -236,15 +286,19 @@ mod tests {
     use super::super::source::halves;
     use super::*;
 
+    async fn returned(mut loan: Loan) -> Option<Returned> {
+        std::future::poll_fn(|cx| loan.poll_returned(cx)).await
+    }
+
     async fn read(framing: Framing, bytes: &[u8]) -> (Result<Bytes, BodyError>, Option<Returned>) {
         let (mut far, near) = tokio::io::duplex(64);
-        let (body, returned) = Lent::new(halves(near).0, framing);
+        let (body, loan) = Lent::new(halves(near).0, framing);
         let send = async {
             far.write_all(bytes).await.unwrap();
             far.shutdown().await.unwrap();
         };
         let (collected, ()) = tokio::join!(body.collect(), send);
-        (collected.map(http_body_util::Collected::to_bytes), returned.await.ok())
+        (collected.map(http_body_util::Collected::to_bytes), returned(loan).await)
     }
 
     #[tokio::test]
@@ -275,9 +329,22 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_loses_interest_hands_the_connection_back_as_it_is() {
         let (_far, near) = tokio::io::duplex(64);
-        let (body, returned) = Lent::new(halves(near).0, Framing::Length(1));
+        let (body, loan) = Lent::new(halves(near).0, Framing::Length(1));
         drop(body);
-        assert!(!returned.await.unwrap().complete);
+        assert!(!returned(loan).await.unwrap().complete);
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_with_its_connection_whether_somebody_reads_it_or_not() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let (source, writer) = halves(near);
+        let (mut body, loan) = Lent::new(source, Framing::Length(9));
+        let reading = tokio::spawn(async move { (body.frame().await, body.frame().await, body) });
+        tokio::task::yield_now().await;
+        drop((loan, writer));
+        assert!(far.write_all(b"x").await.is_err(), "the body still holds the connection");
+        let (first, second, _body) = reading.await.unwrap();
+        assert!(matches!((first, second), (Some(Err(BodyError::Cut)), Some(Err(BodyError::Cut)))));
     }
 
     #[tokio::test(start_paused = true)]

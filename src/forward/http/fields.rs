@@ -3,6 +3,8 @@
 //! Pure. `forward` asks it about requests, `outbound` about answers.
 
 use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::header::HeaderName;
 
 use crate::forward::head::Field;
 use crate::forward::refusal::{Cause, Refusal};
@@ -12,6 +14,9 @@ const OF_THE_CONNECTION: [&str; 6] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 /// What the far side must see if the client sent it: the request would mean something else without.
 const NEVER_DROPPED: [&str; 3] = ["host", "content-length", "authorization"];
+/// What says where a message ends, where it goes and who sent it stands before its body or nowhere (RFC 9110 section
+/// 6.5.1): a server behind us may take a trailer for a field.
+const NEVER_TRAILING: [&str; 5] = ["host", "content-length", "trailer", "authorization", "x-apigw-api-id"];
 
 /// What the fields of a message say about the connection they came by.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,13 +31,16 @@ pub(super) struct ConnectionFields {
 
 impl ConnectionFields {
     pub(super) fn of(fields: &[Field]) -> Self {
-        let upgrade = fields.iter().find(|field| field.is("upgrade")).map(|field| field.value.clone());
+        // Cleartext HTTP/2 may be declined silently (RFC 9113 section 3.1), and Java asks for it each time. Over TLS,
+        // where it would be passed on to, there is no such protocol.
+        let upgrade: Vec<&[u8]> = (fields.iter().filter(|field| field.is("upgrade")))
+            .flat_map(|field| tokens(&field.value))
+            .filter(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+            .collect();
         Self {
             close: options(fields).any(|option| option.eq_ignore_ascii_case(b"close")),
-            // Cleartext HTTP/2 may be declined silently (RFC 9113 section 3.1), and Java asks for it each time. Over
-            // TLS, where it would be passed on to, there is no such protocol.
-            upgrade: upgrade
-                .filter(|to| !to.eq_ignore_ascii_case(b"h2c"))
+            upgrade: Some(Bytes::from(upgrade.join(&b", "[..])))
+                .filter(|protocols| !protocols.is_empty())
                 .filter(|_| options(fields).any(|option| option.eq_ignore_ascii_case(b"upgrade"))),
             trailers: (fields.iter().filter(|field| field.is("te")))
                 .any(|field| tokens(&field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"))),
@@ -72,6 +80,18 @@ pub(super) fn of_response(fields: Vec<Field>) -> Vec<Field> {
 /// Whether a field is never passed on.
 pub(super) fn is_of_the_connection(field: &Field) -> bool {
     OF_THE_CONNECTION.iter().any(|name| field.is(name))
+}
+
+/// Takes out of the trailers of a message what has no meaning there, or another than it would have in front.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    let forbidden = |name: &HeaderName| {
+        let name = name.as_str();
+        NEVER_TRAILING.contains(&name) || OF_THE_CONNECTION.contains(&name) || name.starts_with("x-amz-")
+    };
+    if trailers.keys().any(forbidden) {
+        let kept = trailers.iter().filter(|(name, _)| !forbidden(name));
+        *trailers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    }
 }
 
 /// What the fields named Connection list.
@@ -116,6 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn trailers_say_nothing_about_where_a_message_ends_or_goes_or_whose_it_is() {
+        let mut trailers = HeaderMap::new();
+        for name in ["host", "content-length", "transfer-encoding", "trailer", "authorization", "x-apigw-api-id"]
+            .into_iter()
+            .chain(["x-amz-date", "connection", "te", "upgrade", "x-sum", "grpc-status"])
+        {
+            trailers.append(name, "1".parse().unwrap());
+            trailers.append(name, "2".parse().unwrap());
+        }
+        clean_trailers(&mut trailers);
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum", "grpc-status"]);
+        assert_eq!(trailers.len(), 4);
+    }
+
+    #[test]
     fn what_concerns_the_connection_is_read() {
         let read = |text| ConnectionFields::of(&fields(text));
         assert_eq!(read("Host: a"), ConnectionFields::default());
@@ -123,6 +158,10 @@ mod tests {
         assert_eq!(read("Connection: Upgrade\nUpgrade: websocket").upgrade.unwrap(), "websocket");
         assert_eq!(read("Upgrade: websocket").upgrade, None, "Connection does not list it");
         assert_eq!(read("Connection: Upgrade, HTTP2-Settings\nUpgrade: h2c").upgrade, None);
+        for list in ["Upgrade: h2c, websocket,x/1", "Upgrade: H2C\nUpgrade: websocket, x/1"] {
+            let protocols = ConnectionFields::of(&fields(&format!("Connection: Upgrade\n{list}"))).upgrade;
+            assert_eq!(protocols.unwrap(), "websocket, x/1", "{list}");
+        }
         assert!(read("TE: gzip, trailers").trailers && !read("TE: gzip").trailers);
     }
 }

@@ -29,6 +29,13 @@ pub(super) struct Client {
     pub server_name: Option<HostName>,
 }
 
+impl Client {
+    /// Whether it may still come: a reload may have said otherwise.
+    pub(super) fn is_welcome(&self) -> bool {
+        self.connection.service().clients.contains(self.connection.client.ip())
+    }
+}
+
 /// What the client gets.
 pub(super) enum Outcome {
     Response(Response),
@@ -74,6 +81,10 @@ async fn send(
     let Some(gateway) = &service.http else {
         return Err(Refusal::new(Cause::NotSupported, "forward.http is not configured any more"));
     };
+    if !client.is_welcome() {
+        let words = format!("{} is no longer in clients: add its network there", client.connection.client.ip());
+        return Err(Refusal::new(Cause::NotAllowed, words));
+    }
     let port = client.connection.listener.port();
     let destination = destination(&request.fields, port)?;
     record.access.asked_for(destination);
@@ -134,8 +145,11 @@ fn destination(fields: &[Field], listener_port: u16) -> Result<Destination, Refu
 /// A client that asked for one of our names in TLS must not ask for another in HTTP.
 fn agrees_with_server_name(service: &Service, client: &Client, destination: &Destination) -> Result<(), Refusal> {
     let Some(server_name) = client.server_name.filter(|name| *name != destination.host) else { return Ok(()) };
-    let named = Destination::of_server_name(server_name).ok();
-    if named.is_some_and(|named| service.router.permit(Entrance::Http, named).is_ok()) {
+    let mut allowed = service.router.destinations.allow.iter();
+    // Whatever way there is to it just now.
+    let is_served = service.router.is_ours(&server_name)
+        || allowed.any(|entry| entry.holds(&Destination { host: server_name, port: entry.port }));
+    if is_served {
         let words = format!("the TLS connection is for {server_name}, the request for {}", destination.host);
         return Err(Refusal::new(Cause::Misdirected, words));
     }
@@ -154,8 +168,10 @@ fn check_api_id(service: &Service, fields: &[Field], permit: &Permit) -> Result<
 /// Takes our own port off the Host, which the server knows nothing of; says what is left.
 fn drop_listener_port(fields: &mut [Field], port: u16) -> Bytes {
     let Some(host) = fields.iter_mut().find(|field| field.is("host")) else { return Bytes::new() };
-    if let Some(length) = host.value.strip_suffix(format!(":{port}").as_bytes()).map(<[u8]>::len) {
-        host.value.truncate(length);
+    let colon = host.value.iter().position(|byte| *byte == b':');
+    let written = |at: usize| std::str::from_utf8(host.value.get(at + 1..)?).ok()?.parse::<u16>().ok();
+    if let Some(colon) = colon.filter(|at| written(*at) == Some(port)) {
+        host.value.truncate(colon);
     }
     host.value.clone()
 }

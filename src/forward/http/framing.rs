@@ -1,10 +1,10 @@
 //! Which body follows a head: the rules of RFC 9112 section 6, without the parts that two readers read differently.
 //!
-//! Pure. `inbound` asks it about requests, `outbound` about answers.
+//! Pure. `inbound` and `inbound_h2` ask it about requests, `outbound` about answers.
 
 use bytes::Bytes;
 
-use crate::forward::head::{Field, Head, ResponseHead, Version};
+use crate::forward::head::{Field, ResponseHead, Version};
 use crate::forward::refusal::{Cause, Refusal};
 
 /// Where a body ends.
@@ -24,8 +24,8 @@ pub(super) enum Framing {
 ///
 /// # Errors
 /// What a server behind us might read differently: both lengths, a length twice, an encoding other than `chunked`.
-pub(super) fn of_request(head: &Head) -> Result<Framing, Refusal> {
-    let framing = declared(&head.fields, head.version)
+pub(super) fn of_request(fields: &[Field], version: Version) -> Result<Framing, Refusal> {
+    let framing = declared(fields, version)
         .map_err(|words| Refusal::new(Cause::BadRequest, format!("where the request ends is unclear: {words}")))?;
     Ok(framing.unwrap_or(Framing::None))
 }
@@ -78,7 +78,7 @@ mod tests {
     fn request(version: &str, fields: &str) -> Result<Framing, Cause> {
         let text = format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
         let head = HeadReader::default().take(&mut BytesMut::from(text.as_str())).unwrap().unwrap();
-        of_request(&head).map_err(|refusal| refusal.cause)
+        of_request(&head.fields, head.version).map_err(|refusal| refusal.cause)
     }
 
     fn response(method: &str, version_and_status: &str, fields: &str) -> Result<Framing, Cause> {

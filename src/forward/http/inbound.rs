@@ -5,14 +5,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use hyper::body::Body as HttpBody;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Lent, Returned};
+use super::body::{Lent, Loan, Returned};
 use super::fields::ConnectionFields;
 use super::forward::{Client, Outcome, forward, refused};
 use super::framing::{Framing, has_no_body};
@@ -28,6 +27,9 @@ use crate::forward::refusal::{Cause, Refusal};
 const HEAD: Duration = Duration::from_secs(10);
 /// Patience between requests.
 const IDLE: Duration = Duration::from_secs(75);
+/// Once nothing new is begun, time for a request that has been sent already: on a new connection, and on one that has
+/// had answers.
+const LAST_CALL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(50));
 /// Bytes of the next requests that are read while one is answered.
 const PIPELINED: usize = 16 * 1024;
 /// How long an answer has to arrive at a client that still sends: closing at once would take it away.
@@ -44,7 +46,7 @@ struct Asked {
 
 /// Serves a connection until its end.
 pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
-    let (mut next, mut patience) = (Some(connection), HEAD);
+    let (mut next, mut patience) = (Some(connection), Patience { ordinary: HEAD, last_call: LAST_CALL.0 });
     while let Some((mut source, writer)) = next.take() {
         let asked = match next_head(&mut source, patience, &client.connection.drain.begun).await {
             Ok(None) => return,
@@ -61,16 +63,25 @@ pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
                 reply.send(refused(&refusal, Record::new(client)), Reading::Over(Some(source)), writer).await
             }
         };
-        patience = IDLE;
+        patience = Patience { ordinary: IDLE, last_call: LAST_CALL.1 };
     }
 }
 
+/// How long a client may be silent before its request.
+#[derive(Clone, Copy)]
+struct Patience {
+    ordinary: Duration,
+    /// From the stop on.
+    last_call: Duration,
+}
+
 /// The next head; none where the client has no more, or where nobody waits for more.
-async fn next_head(source: &mut Source, patience: Duration, stop: &CancellationToken) -> Result<Option<Head>, Refusal> {
+async fn next_head(source: &mut Source, patience: Patience, stop: &CancellationToken) -> Result<Option<Head>, Refusal> {
     if source.buffer.is_empty() {
         let first = tokio::select! {
-            first = timeout(patience, source.fill()) => first,
-            () = stop.cancelled() => return Ok(None),
+            biased;
+            first = timeout(patience.ordinary, source.fill()) => first,
+            () = stop.cancelled() => timeout(patience.last_call, source.fill()).await,
         };
         if !matches!(first, Ok(Ok(true))) {
             return Ok(None);
@@ -114,9 +125,9 @@ async fn answer(
     let mut reading = if matches!(framing, Framing::None | Framing::Length(0)) {
         Reading::Here(source)
     } else {
-        let (body, returned) = Lent::new(source, framing);
+        let (body, loan) = Lent::new(source, framing);
         request.body = Body::new(body);
-        Reading::Lent(returned)
+        Reading::Lent(loan)
     };
     let (interim, mut announced) = mpsc::channel(16);
     let outcome = {
@@ -146,7 +157,7 @@ async fn answer(
             _ => refused(&too_early(), record),
         },
     };
-    let ending = client.connection.drain.begun.is_cancelled();
+    let ending = client.connection.drain.begun.is_cancelled() || !client.is_welcome();
     let keep = version == Version::Http11 && !last && !changes && reading.is_here() && !ending;
     Reply { method, version, keep }.send(response, reading, writer).await
 }
@@ -233,7 +244,7 @@ enum Reading {
     /// Here: the request was read to its end.
     Here(Source),
     /// With the body of the request.
-    Lent(oneshot::Receiver<Returned>),
+    Lent(Loan),
     /// Where the next request would begin is not known.
     Over(Option<Source>),
 }
@@ -244,11 +255,11 @@ impl Reading {
     fn poll_unasked(&mut self, cx: &mut Context<'_>, changes: bool) -> Poll<Unasked> {
         loop {
             match self {
-                Self::Lent(returned) => {
-                    *self = match ready!(returned.poll_unpin(cx)) {
-                        Ok(Returned { source, complete: true }) => Self::Here(source),
-                        Ok(Returned { source, complete: false }) => Self::Over(Some(source)),
-                        Err(_) => Self::Over(None),
+                Self::Lent(loan) => {
+                    *self = match ready!(loan.poll_returned(cx)) {
+                        Some(Returned { source, complete: true }) => Self::Here(source),
+                        Some(Returned { source, complete: false }) => Self::Over(Some(source)),
+                        None => Self::Over(None),
                     };
                 }
                 Self::Here(source) if changes && !source.buffer.is_empty() => return Poll::Ready(Unasked::Early),
@@ -275,7 +286,7 @@ impl Reading {
     async fn source(self) -> Option<Source> {
         match self {
             Self::Here(source) => Some(source),
-            Self::Lent(returned) => returned.await.ok().map(|returned| returned.source),
+            Self::Lent(mut loan) => std::future::poll_fn(|cx| loan.poll_returned(cx)).await.map(|back| back.source),
             Self::Over(source) => source,
         }
     }

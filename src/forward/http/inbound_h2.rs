@@ -1,30 +1,30 @@
 //! Clients that speak HTTP/2, over TLS: hyper reads and writes it; here it is bounded, and made into the neutral form.
 
+mod activity;
+
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use self::activity::{Activity, Expected, Moving, Verdict};
 use super::fields::is_of_the_connection;
 use super::forward::{Client, Outcome, forward, refused};
-use super::framing::has_no_body;
-use super::message::{Body, BodyError, Request, Response};
-use super::outbound::RESPONSE;
+use super::framing::{self, has_no_body};
+use super::message::{Body, Request, Response};
 use super::outbound_h2::{expects, fields_of};
 use super::record::Record;
-use crate::forward::head::Field;
+use crate::forward::head::{Field, MAX_FIELDS, Version};
 use crate::forward::refusal::{Cause, Refusal};
 
 /// Requests at a time on one connection.
@@ -45,16 +45,12 @@ const ERRORS: usize = 128;
 const PING: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const PONG: Duration = Duration::from_secs(10);
-/// Patience for the first request.
-const FIRST: Duration = Duration::from_secs(10);
-/// Patience between requests.
-const IDLE: Duration = Duration::from_secs(75);
-/// How often that is looked at.
+/// How often a connection is looked at that may have nothing to do.
 const TICK: Duration = Duration::from_secs(5);
 
 /// Serves a connection until its end.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
-    let activity = Arc::new(Activity(Mutex::new((Instant::now(), false))));
+    let activity = Arc::new(Activity::new(client.connection.drain.begun.child_token()));
     let service = service_fn(|request| {
         client.connection.place.has_asked(std::time::Instant::now());
         let (client, activity) = (Arc::clone(&client), Arc::clone(&activity));
@@ -84,7 +80,10 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
                 }
                 return;
             }
-            () = client.connection.drain.begun.cancelled(), if !ending => {
+            () = activity.flooded.cancelled() => {
+                return tracing::debug!(client = %client.connection.client, "a client takes back what it asks for");
+            }
+            () = activity.last.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -101,34 +100,6 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
     }
 }
 
-/// When something last moved, and whether a request has ever come.
-struct Activity(Mutex<(Instant, bool)>);
-
-enum Verdict {
-    Busy,
-    /// No request is under way, and none has come for too long.
-    Idle,
-    /// Requests are under way, and nothing moves.
-    Stalled,
-}
-
-impl Activity {
-    fn moved(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), true);
-    }
-
-    fn verdict(self: &Arc<Self>) -> Verdict {
-        let (last, asked) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The connection holds one, and each request its own.
-        let (still, under_way) = (last.elapsed(), Arc::strong_count(self) > 1);
-        match under_way {
-            true if still > RESPONSE => Verdict::Stalled,
-            false if still > if asked { IDLE } else { FIRST } => Verdict::Idle,
-            _ => Verdict::Busy,
-        }
-    }
-}
-
 async fn answer(
     client: &Client,
     request: hyper::Request<Incoming>,
@@ -137,6 +108,7 @@ async fn answer(
     let method = Bytes::copy_from_slice(request.method().as_str().as_bytes());
     // Nobody listens: answers before the last one have no way through hyper.
     let interim = mpsc::channel(1).0;
+    let mut expected = Expected::new(&activity);
     let response = match neutral(request, &activity) {
         Ok(request) => match forward(client, request, &interim).await {
             Outcome::Response(response) => response,
@@ -144,6 +116,10 @@ async fn answer(
         },
         Err(refusal) => refused(&refusal, Record::new(client)),
     };
+    expected.answered = true;
+    if !client.is_welcome() {
+        activity.last.cancel();
+    }
     let mut answer = hyper::Response::new(());
     *answer.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
     for field in &response.fields {
@@ -153,7 +129,7 @@ async fn answer(
     }
     let Response { body, status, .. } = response;
     let body = if has_no_body(&method, status) { Body::empty() } else { body };
-    answer.map(|()| Moving { body, activity })
+    answer.map(|()| Moving::new(body, &activity))
 }
 
 fn no_upgrade() -> Refusal {
@@ -181,20 +157,26 @@ fn neutral(request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Resul
         (None, Some(host), None) => Bytes::copy_from_slice(host.as_bytes()),
         (None, None, None) => return refuse("the request has no :authority"),
     };
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let is_path = target.starts_with('/') || (target == "*" && head.method == hyper::Method::OPTIONS);
+    if !is_path {
+        return refuse(":path is a path, like /stage/resource");
+    }
+    if head.headers.len() > MAX_FIELDS {
+        return Err(Refusal::new(Cause::TooLong, format!("the request has more than {MAX_FIELDS} fields")));
+    }
+    let received = fields_of(&head.headers);
+    // Its end is certain here, but not for a server that is told so in HTTP/1.1.
+    framing::of_request(&received, Version::Http11)?;
     let trailers = head.headers.contains_key(hyper::header::TE);
     let passed = |field: &Field| !field.is("host") && !is_of_the_connection(field) && !expects(field);
     let mut fields = vec![Field { name: Bytes::from_static(b"Host"), value: host }];
-    fields.extend(join_cookies(fields_of(&head.headers)).into_iter().filter(passed));
+    fields.extend(join_cookies(received).into_iter().filter(passed));
     Ok(Request {
         method: Bytes::copy_from_slice(head.method.as_str().as_bytes()),
         target: Bytes::copy_from_slice(target.as_bytes()),
         fields,
-        body: if body.is_end_stream() {
-            Body::empty()
-        } else {
-            Body::new(Moving { body, activity: Arc::clone(activity) })
-        },
+        body: if body.is_end_stream() { Body::empty() } else { Body::new(Moving::new(body, activity)) },
         upgrade: None,
         trailers,
     })
@@ -215,30 +197,6 @@ fn join_cookies(fields: Vec<Field>) -> Vec<Field> {
         }
     }
     joined
-}
-
-/// A body whose every piece shows that the connection is alive.
-struct Moving<B> {
-    body: B,
-    activity: Arc<Activity>,
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Moving<B>
-where
-    B::Error: Into<BodyError>,
-{
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.activity.moved();
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
 }
 
 #[cfg(test)]

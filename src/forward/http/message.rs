@@ -40,22 +40,13 @@ pub(super) struct Response {
 impl Response {
     /// Says why there is no answer of the server's.
     pub(super) fn of_refusal(refusal: &Refusal) -> Self {
-        let body = Bytes::from(format!("{refusal}\n"));
-        let field = |name: &'static str, value: String| Field {
-            name: Bytes::from_static(name.as_bytes()),
-            value: value.into(),
-        };
-        let status = refusal.cause.status();
-        let reason = hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let (status, reason, fields, body) = refusal.in_http();
+        let field = |(name, value): (&'static str, String)| Field { name: name.into(), value: value.into() };
         Self {
             status,
-            reason: Bytes::from_static(reason.unwrap_or_default().as_bytes()),
-            fields: vec![
-                field("Content-Type", "text/plain; charset=utf-8".to_owned()),
-                field("Content-Length", body.len().to_string()),
-                field("Proxy-Status", refusal.proxy_status()),
-            ],
-            body: Body::new(http_body_util::Full::new(body).map_err(|never| match never {})),
+            reason: reason.into(),
+            fields: fields.map(field).into(),
+            body: Body::new(http_body_util::Full::new(Bytes::from(body)).map_err(|never| match never {})),
         }
     }
 }

@@ -89,15 +89,16 @@ async fn begin(stream: TcpStream, connection: Connection) {
     let service = connection.service();
     let Some(gateway) = &service.http else { return };
     let client = Client { connection, server_name: None };
-    let Some(acceptor) = &gateway.acceptor else {
+    let acceptor = gateway.acceptor.clone();
+    // A reload replaces it; this connection goes by whatever is in force.
+    drop(service);
+    let Some(acceptor) = acceptor else {
         return inbound::serve(source::plain_halves(stream), &client).await;
     };
     let stream = match acceptor.accept(stream).await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(client = %client.connection.client, %error, "no TLS"),
     };
-    // A reload replaces it; this connection goes by whatever is in force.
-    drop(service);
     let tls = stream.get_ref().1;
     let server_name = tls.server_name().and_then(|name| name.parse::<HostName>().ok());
     let (client, is_http2) = (Client { server_name, ..client }, tls::is_http2(tls));

@@ -15,7 +15,7 @@ use crate::forward::refusal::{Cause, Refusal};
 /// # Errors
 /// What cannot be passed on, or could be read in two ways; the connection's next request cannot be found then.
 pub(super) fn of_head(head: Head) -> Result<(Request, Framing), Refusal> {
-    let framing = framing::of_request(&head)?;
+    let framing = framing::of_request(&head.fields, head.version)?;
     if head.method == "CONNECT" {
         let words = "CONNECT is served at forward.connect: set HTTPS_PROXY to its address";
         return Err(Refusal::new(Cause::NotSupported, words));

@@ -89,7 +89,7 @@ pub(super) struct Acceptor(Arc<ServerConfig>);
 /// Why our certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("cannot read {}: {reason}: name a PEM file in forward.http.tls", path.display())]
+    #[error("cannot read {}: {reason}: name PEM files in forward.http.tls_certificate and tls_key", path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error("{} and {} do not belong together: {reason}", certificate.display(), key.display())]
     Unfit { certificate: PathBuf, key: PathBuf, reason: rustls::Error },

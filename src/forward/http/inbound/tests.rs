@@ -21,20 +21,21 @@ use crate::tcp_listener::{Bounds, Connections};
 struct Connected {
     client: DuplexStream,
     serving: JoinHandle<()>,
+    stop: CancellationToken,
     start: Instant,
 }
 
 fn connect() -> Connected {
     let table = Table::new(Vec::new(), Arc::new(Names::default()), None).unwrap();
     let nobody = Networks::new(Vec::new());
-    let addresses = AddressRules { public_networks: nobody.clone(), own_listeners: Vec::new() };
+    let addresses = AddressRules { public_networks: nobody, own_listeners: Vec::new() };
     let service = Service {
         router: Router {
             table: watch::channel(Arc::new(table)).1,
             destinations: Destinations { allow: Vec::new(), others: Others::Refuse },
             dialer: Dialer::new(Arc::new(|_, _, _| Box::pin(std::future::pending())), addresses, 443, None),
         },
-        clients: nobody,
+        clients: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
         journal: Arc::new(Journal::default()),
         http: Some(crate::forward::http::reaching_nobody()),
     };
@@ -42,19 +43,15 @@ fn connect() -> Connected {
     let connections = Connections::new(Bounds { total: 1, per_client: 1 });
     let (place, _) = connections.admit(None, std::time::Instant::now(), CancellationToken::new());
     let service = watch::channel(Arc::new(service)).1;
-    let connection = Connection {
-        service,
-        client: address,
-        listener: address,
-        place,
-        bounds: Arc::default(),
-        drain: Drain::default(),
-    };
+    let drain = Drain::default();
+    let stop = drain.begun.clone();
+    let bounds = Arc::default();
+    let connection = Connection { service, client: address, listener: address, place, bounds, drain };
     let (client, near) = tokio::io::duplex(64 * 1024);
     let serving = tokio::spawn(async move {
         serve(halves(near), &Client { connection, server_name: None }).await;
     });
-    Connected { client, serving, start: Instant::now() }
+    Connected { client, serving, stop, start: Instant::now() }
 }
 
 impl Connected {
@@ -127,4 +124,29 @@ async fn a_head_without_end_is_refused_at_its_bound() {
     connected.send(&"x".repeat(40_000)).await;
     let (answer, _) = connected.rest().await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_just_after_a_stop_is_the_last_one_answered() {
+    let mut fresh = connect();
+    fresh.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    fresh.send(REFUSED).await;
+    let mut known = connect();
+    known.send(REFUSED).await;
+    known.client.read_exact(&mut [0; 12]).await.unwrap();
+    known.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    known.send(REFUSED).await;
+    for connected in [fresh, known] {
+        let (answers, _) = connected.rest().await;
+        assert_eq!(answers.matches("\r\nConnection: close\r\n").count(), 1, "{answers}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stop_nobody_waits_long_for_a_request() {
+    let connected = connect();
+    connected.stop.cancel();
+    assert_eq!(connected.rest().await, (String::new(), 1));
 }
