@@ -22,10 +22,10 @@ use crate::client::{Client, ask};
 use crate::server::{Connection, Server};
 use crate::world::{Authority, PARTNER, PRIVATE, PUBLIC, World};
 
-type Body = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
+pub type Body = http_body_util::combinators::BoxBody<Bytes, hyper::Error>;
 
 /// Serves HTTP/2 on a connection.
-async fn serve<F>(connection: Connection, answer: impl Fn(Request<Incoming>) -> F)
+pub async fn serve<F>(connection: Connection, answer: impl Fn(Request<Incoming>) -> F)
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -39,7 +39,7 @@ where
         .await;
 }
 
-fn text(text: &'static str) -> Body {
+pub fn text(text: &'static str) -> Body {
     Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
 }
 
@@ -51,7 +51,7 @@ async fn connect(world: &World, name: &str, alpn: &str) -> std::io::Result<TlsSt
     TlsConnector::from(Arc::new(settings)).connect(name, stream).await
 }
 
-async fn http2(world: &World, name: &str) -> SendRequest<Body> {
+pub async fn http2(world: &World, name: &str) -> SendRequest<Body> {
     let stream = connect(world, name, "h2").await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -119,11 +119,41 @@ async fn what_http2_cannot_carry_goes_out_in_http1() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_announced_is_asked_for_when_the_server_takes_it() {
+async fn a_body_that_was_announced_is_asked_for_by_the_server_alone() {
+    let authority = Authority::new();
+    let server =
+        Server::start(authority.server(&[PUBLIC], false, &["h2", "http/1.1"]), |mut connection, _| async move {
+            while let Some(head) = connection.head().await {
+                assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
+                if head.starts_with("PUT /more ") {
+                    connection.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+                    connection.until("hello").await;
+                    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+                } else {
+                    connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await;
+                }
+            }
+        })
+        .await;
+    let world = World::new(authority, 1, server.port).await;
+    let put = |path: &str| {
+        format!("PUT {path} HTTP/1.1\r\nHost: {PUBLIC}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+    };
+    let mut client = Client::connect(world.address).await;
+    client.send(&put("/more")).await;
+    assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    assert!(client.until("hi").await.starts_with("HTTP/1.1 200 "));
+    let mut client = Client::connect(world.address).await;
+    client.send(&put("/no")).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn trailers_pass_in_both_directions() {
     let authority = Authority::new();
     let server = Server::start(authority.server(&[PUBLIC], false, &["h2"]), |connection, _| {
         serve(connection, |request: Request<Incoming>| async move {
-            assert!(!request.headers().contains_key("expect"));
             let body = request.into_body().collect().await.unwrap();
             assert_eq!(body.trailers().unwrap()["x-sum"], "1");
             let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("2"))]);
@@ -134,12 +164,7 @@ async fn a_body_that_was_announced_is_asked_for_when_the_server_takes_it() {
     .await;
     let world = World::new(authority, 1, server.port).await;
     let mut client = Client::connect(world.address).await;
-    client
-        .send(&format!(
-            "PUT / HTTP/1.1\r\nHost: {PUBLIC}\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ))
-        .await;
-    assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send(&format!("PUT / HTTP/1.1\r\nHost: {PUBLIC}\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     client.send("5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n").await;
     let head = client.head().await;
     assert_eq!(head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");

@@ -6,7 +6,7 @@
 //! - `bodies`: framing, streaming, breaking off
 //! - `trust`: certificates, and which way a name goes
 //! - `reuse`: connections kept, and given up
-//! - `http2`, `frames`, `upgrades`: the other protocols
+//! - `http2`, `frames`, `upgrades`: the other protocols; `sharing`: a connection to a server that serves several clients
 //! - `clients`: those that reset, stall, half-close; drain
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ mod frames;
 mod http2;
 mod reuse;
 mod server;
+mod sharing;
 mod trust;
 mod upgrades;
 mod world;

@@ -39,7 +39,7 @@ impl Client {
 /// What the client gets.
 pub(super) enum Outcome {
     Response(Response),
-    Switched(Switched, Record),
+    Switched(Box<Switched>, Record),
 }
 
 /// Forwards one request; the record is reported when the answer's body is over.
@@ -49,7 +49,9 @@ pub(super) async fn forward(client: &Client, request: Request, interim: &mpsc::S
         Ok(Answer::Response(response)) => Outcome::Response(recorded(response, record)),
         Ok(Answer::Switched(switched)) => {
             record.access.status = Some(switched.response.status);
-            Outcome::Switched(switched, record)
+            // It lasts as its client's connection does, and the bound on those holds for it.
+            record.share = None;
+            Outcome::Switched(Box::new(switched), record)
         }
         Err(refusal) => {
             // If the request itself broke off, the rest is a consequence.
@@ -99,9 +101,11 @@ async fn send(
         let body = std::mem::take(&mut request.body);
         request.body = Body::new(Watched::new(body, super::STALL, Arc::clone(&record.up)).first(patience));
     }
-    let head = carried(&request, &authority);
+    record.share = Some(gateway.connections.share(client.connection.client.ip())?);
+    // In HTTP/2 nobody can tell when the server asks for the body, or answers without it.
+    let head = if request.fields.iter().any(expects) { None } else { carried(&request, &authority) };
     let protocols = if head.is_some() { Protocols::Any } else { Protocols::Http1 };
-    let (expects_continue, mut again) = (request.fields.iter().any(expects), true);
+    let mut again = true;
     loop {
         let (route, used) = gateway.connections.to(&service, permit, protocols).await?;
         record.access.permitted(&used);
@@ -117,7 +121,7 @@ async fn send(
         };
         record.access.went_to(connection.address);
         let body = std::mem::take(&mut request.body);
-        match outbound_h2::exchange(connection, head, body, expects_continue, interim).await {
+        match outbound_h2::exchange(connection, head, body).await {
             Ok(response) => return Ok(Answer::Response(response)),
             Err(Unanswered::Failed(refusal)) => return Err(refusal),
             // The connection ended before it took the request: another one may.

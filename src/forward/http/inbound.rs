@@ -151,7 +151,7 @@ async fn answer(
         Outcome::Response(response) => response,
         Outcome::Switched(switched, record) => match reading {
             Reading::Here(source) if source.buffer.is_empty() => {
-                upgrade::relay(source, writer, switched, record, client).await;
+                upgrade::relay(source, writer, *switched, record, client).await;
                 return None;
             }
             _ => refused(&too_early(), record),

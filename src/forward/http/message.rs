@@ -59,13 +59,6 @@ pub(super) struct Interim {
     pub fields: Vec<Field>,
 }
 
-impl Interim {
-    /// Asks for the body.
-    pub(super) fn go_on() -> Self {
-        Self { status: 100, reason: Bytes::from_static(b"Continue"), fields: Vec::new() }
-    }
-}
-
 /// The body of a message.
 ///
 /// It says nothing about its length: libraries would add a field for it.

@@ -5,7 +5,7 @@
 //!
 //! - `inbound`, `inbound_h2`: requests of clients; `upgrade`: what follows a 101
 //! - `forward`: one request's way; `record`: what became of it
-//! - `connect`, `pool`, `tls`: connections to servers; `outbound`, `outbound_h2`: one exchange on them
+//! - `connect`, `pool`, `multiplexed`, `share`, `tls`: connections to servers; `outbound`, `outbound_h2`: one exchange on them
 //! - `message`: the neutral form; `framing`, `fields`, `chunked`: the rules, pure; `source`, `body`, `write`: bytes
 
 mod body;
@@ -17,11 +17,13 @@ mod framing;
 mod inbound;
 mod inbound_h2;
 mod message;
+mod multiplexed;
 mod outbound;
 mod outbound_h2;
 mod pool;
 mod record;
 mod request;
+mod share;
 mod source;
 mod tls;
 mod upgrade;

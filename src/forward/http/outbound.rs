@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::unconstrained;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -77,7 +78,8 @@ pub(super) async fn exchange(
         return Ok(Answer::Switched(Switched { response, protocol, source, writer }));
     }
     let reusable = head.version == Version::Http11 && !about.close && framing != Framing::UntilClose;
-    let body = Exchange { incoming: Incoming::new(source, framing), sending, ticket: reusable.then_some(ticket) };
+    let incoming = Incoming::new(source, framing);
+    let body = Exchange { incoming, sending, ticket: Some(ticket), reusable };
     Ok(Answer::Response(Response { body: body.into_body(), ..response }))
 }
 
@@ -195,8 +197,10 @@ impl Sending {
 struct Exchange {
     incoming: Incoming,
     sending: Sending,
-    /// Of a connection that can be used again.
+    /// The connection's, until it is given back.
     ticket: Option<Ticket>,
+    /// It can be used again.
+    reusable: bool,
 }
 
 impl Exchange {
@@ -209,10 +213,11 @@ impl Exchange {
     }
 
     fn give_back(&mut self) {
-        let _ = self.sending.poll_broken_off(&mut Context::from_waker(std::task::Waker::noop()));
+        // Else a task that has done much already would be told that the request is still being sent.
+        let _ = unconstrained(self.sending.broken_off()).now_or_never();
         let sending = std::mem::replace(&mut self.sending, Sending::Refused);
-        if let (Some(ticket), Some(source), Sending::Done(writer)) =
-            (self.ticket.take(), self.incoming.take_source(), sending)
+        if let (Some(ticket), Some(source), Sending::Done(writer), true) =
+            (self.ticket.take(), self.incoming.take_source(), sending, self.reusable)
         {
             ticket.give_back(source, writer);
         }

@@ -3,20 +3,21 @@
 //! `forward` calls it for what HTTP/2 can carry unchanged ([`carried`]); the rest goes out in HTTP/1.1.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::fields;
-use super::message::{Body, BodyError, Interim, Request, Response};
+use super::framing;
+use super::message::{Body, BodyError, Request, Response};
+use super::multiplexed::Http2;
 use super::outbound::RESPONSE;
-use super::pool::Http2;
-use crate::forward::head::Field;
+use crate::forward::head::{Field, ResponseHead, Version};
 use crate::forward::refusal::{Cause, Refusal};
 
 /// Why there is no answer.
@@ -39,7 +40,7 @@ pub(super) fn carried(request: &Request, authority: &[u8]) -> Option<hyper::Requ
     *carried.uri_mut() = uri;
     *carried.method_mut() = Method::from_bytes(&request.method).ok()?;
     let headers = carried.headers_mut();
-    for field in request.fields.iter().filter(|field| !field.is("host") && !expects(field)) {
+    for field in request.fields.iter().filter(|field| !field.is("host")) {
         headers.append(HeaderName::from_bytes(&field.name).ok()?, HeaderValue::from_bytes(&field.value).ok()?);
     }
     if request.trailers {
@@ -56,11 +57,13 @@ pub(super) async fn exchange(
     mut connection: Http2,
     head: hyper::Request<()>,
     request: Body,
-    expects_continue: bool,
-    interim: &mpsc::Sender<Interim>,
 ) -> Result<Response, Unanswered> {
-    let body =
-        if expects_continue { Body::new(AskedFor { body: request, ask: Some(interim.clone()) }) } else { request };
+    let method = Bytes::copy_from_slice(head.method().as_str().as_bytes());
+    let body = if request.is_end_stream() {
+        request
+    } else {
+        Body::new(Sent { body: request, _user: Arc::clone(&connection.user) })
+    };
     let response = match timeout(RESPONSE, connection.sender.try_send_request(head.map(|()| body))).await {
         Ok(Ok(response)) => response,
         Ok(Err(mut unsent)) => {
@@ -77,8 +80,11 @@ pub(super) async fn exchange(
     let (head, body) = response.into_parts();
     let body = if body.is_end_stream() { Body::empty() } else { Body::new(Answered { body, _connection: connection }) };
     let reason = Bytes::from_static(head.status.canonical_reason().unwrap_or_default().as_bytes());
-    let fields = fields::of_response(fields_of(&head.headers));
-    Ok(Response { status: head.status.as_u16(), reason, fields, body })
+    let (status, fields) = (head.status.as_u16(), fields_of(&head.headers));
+    // A client in HTTP/1.1 would go by the length it says.
+    let head = ResponseHead { version: Version::Http11, status, reason, fields };
+    framing::of_response(&method, &head).map_err(Unanswered::Failed)?;
+    Ok(Response { status, reason: head.reason, fields: fields::of_response(head.fields), body })
 }
 
 /// The fields of a head in HTTP/2, those of one name together.
@@ -119,20 +125,17 @@ impl HttpBody for Answered {
     }
 }
 
-/// The body of a request whose client sends it when it is asked to.
-struct AskedFor {
+/// The body of a request; its connection counts it until it is over, though the answer may be over before.
+struct Sent {
     body: Body,
-    ask: Option<mpsc::Sender<Interim>>,
+    _user: Arc<()>,
 }
 
-impl HttpBody for AskedFor {
+impl HttpBody for Sent {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(ask) = self.ask.take() {
-            let _ = ask.try_send(Interim::go_on());
-        }
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -152,7 +155,6 @@ mod tests {
             fields: vec![
                 Field { name: Bytes::from_static(b"Host"), value: Bytes::from_static(b"a.example") },
                 Field { name: Bytes::from_static(b"X-B"), value: Bytes::from_static(b"1") },
-                Field { name: Bytes::from_static(b"Expect"), value: Bytes::from_static(b"100-Continue") },
             ],
             body: Body::empty(),
             upgrade: None,

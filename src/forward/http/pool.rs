@@ -8,32 +8,29 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::http2::SendRequest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::message::Body;
+use super::multiplexed::{Http2, Multiplexed};
 use super::source::{Source, Writer};
 use super::tls::Protocols;
 use crate::forward::permit::{Permit, Way};
 use crate::forward::refusal::{Cause, Refusal};
 use crate::policy::{HostName, Upstream};
 
-/// Requests under way to one host at most, and connections to it: event streams last, and each has its own.
+/// Connections in use to one host at most: event streams last, and in HTTP/1.1 each has its own.
 const PER_HOST: usize = 512;
 /// The same to all hosts together.
 const IN_ALL: usize = 1024;
-/// How long a request waits for one of them.
-const WAIT: Duration = Duration::from_secs(10);
+/// How long a request waits for one of them, or for another request to open one.
+pub(super) const WAIT: Duration = Duration::from_secs(10);
 /// API Gateway closes after 310 s; a request must not meet that.
 const IDLE: Duration = Duration::from_secs(240);
 /// No connection is given a new request after this: addresses and certificates change.
 const AGE: Duration = Duration::from_secs(600);
-/// How often those that have waited too long are looked for.
+/// How often those that have waited too long are looked for; well within [`WAIT`].
 const SWEEP: Duration = Duration::from_secs(5);
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS: usize = 100;
 
 /// What connections are interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,7 +74,7 @@ struct Host {
     in_use: Arc<Semaphore>,
     /// Newest last.
     idle: Vec<Idle>,
-    http2: Vec<Http2>,
+    http2: Vec<Shareable>,
     opening: Arc<tokio::sync::Mutex<Opening>>,
 }
 
@@ -121,13 +118,9 @@ struct Idle {
     since: Instant,
 }
 
-/// A share in a connection in HTTP/2.
-#[derive(Clone)]
-pub(super) struct Http2 {
-    pub sender: SendRequest<Body>,
-    pub address: SocketAddr,
-    /// Held by each request that uses it.
-    users: Arc<()>,
+/// A connection in HTTP/2, while new requests may use it.
+struct Shareable {
+    connection: Multiplexed,
     born: Instant,
     since: Instant,
 }
@@ -152,10 +145,12 @@ impl Pool {
         let now = Instant::now();
         let mut hosts = self.shared.hosts();
         let host = hosts.get_mut(key)?;
-        host.http2.retain(|connection| connection.is_fresh(now));
-        let connection = host.http2.iter_mut().find(|connection| connection.users() < STREAMS)?;
-        connection.since = now;
-        Some(connection.clone())
+        host.http2.retain(|shareable| shareable.is_fresh(now));
+        host.http2.iter_mut().find_map(|shareable| {
+            let place = shareable.connection.place()?;
+            shareable.since = now;
+            Some(place)
+        })
     }
 
     /// Leave to use a connection of this kind, once there are few enough.
@@ -163,13 +158,15 @@ impl Pool {
     /// # Errors
     /// There are too many for too long.
     pub(super) async fn slot(&self, key: &Key) -> Result<Slot, Refusal> {
-        let of_host = Arc::clone(&self.shared.hosts().entry(key.clone()).or_default().in_use);
+        // Whatever it speaks, it is one host.
+        let host = Key { protocols: Protocols::Http1, ..key.clone() };
+        let of_host = Arc::clone(&self.shared.hosts().entry(host).or_default().in_use);
         let of_all = Arc::clone(&self.shared.in_use);
         let both = async {
-            let of_host = of_host.acquire_owned().await.ok()?;
-            if of_all.available_permits() == 0 {
-                self.shared.hosts().values_mut().for_each(|host| host.http2.retain(|one| one.users() > 0));
+            if of_host.available_permits() == 0 || of_all.available_permits() == 0 {
+                self.shared.end_unused();
             }
+            let of_host = of_host.acquire_owned().await.ok()?;
             Some(Slot { _of_host: of_host, _of_all: of_all.acquire_owned().await.ok()? })
         };
         timeout(WAIT, both).await.ok().flatten().ok_or_else(|| {
@@ -207,12 +204,12 @@ impl Pool {
     }
 
     /// Keeps a new connection in HTTP/2 for others; its task has the slot.
-    pub(super) fn share(&self, key: &Key, sender: SendRequest<Body>, address: SocketAddr) -> Http2 {
+    pub(super) fn share(&self, key: Key, connection: Multiplexed) -> Option<Http2> {
         self.shared.make_room();
+        let place = connection.place();
         let now = Instant::now();
-        let connection = Http2 { sender, address, users: Arc::new(()), born: now, since: now };
-        self.shared.hosts().entry(key.clone()).or_default().http2.push(connection.clone());
-        connection
+        self.shared.hosts().entry(key).or_default().http2.push(Shareable { connection, born: now, since: now });
+        place
     }
 }
 
@@ -233,6 +230,11 @@ impl Ticket {
 impl Shared {
     fn hosts(&self) -> MutexGuard<'_, HashMap<Key, Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends connections in HTTP/2 that serve no request.
+    fn end_unused(&self) {
+        self.hosts().values_mut().for_each(|host| host.http2.retain(|shareable| shareable.connection.users() > 0));
     }
 
     /// Ends the connection that has waited longest, if there are as many as may be.
@@ -260,7 +262,7 @@ impl Host {
     /// Drops what has waited too long or was ended by the far side; says whether anything is left to know.
     fn sweep(&mut self, now: Instant) -> bool {
         self.idle.retain_mut(|idle| idle.is_fresh(now) && idle.source.is_quiet());
-        self.http2.retain(|connection| connection.is_fresh(now));
+        self.http2.retain(|shareable| shareable.is_fresh(now));
         let asked_for = Arc::strong_count(&self.in_use) > 1 || Arc::strong_count(&self.opening) > 1;
         asked_for || !self.idle.is_empty() || !self.http2.is_empty()
     }
@@ -272,15 +274,10 @@ impl Idle {
     }
 }
 
-impl Http2 {
-    /// Requests that use it, beside the pool itself.
-    fn users(&self) -> usize {
-        Arc::strong_count(&self.users).saturating_sub(1)
-    }
-
+impl Shareable {
     fn is_fresh(&self, now: Instant) -> bool {
-        let waited = self.users() == 0 && now.duration_since(self.since) >= IDLE;
-        !self.sender.is_closed() && now.duration_since(self.born) < AGE && !waited
+        let waited = self.connection.users() == 0 && now.duration_since(self.since) >= IDLE;
+        !self.connection.is_closed() && now.duration_since(self.born) < AGE && !waited
     }
 }
 
@@ -291,6 +288,9 @@ async fn sweep(shared: Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         let now = Instant::now();
         shared.hosts().retain(|_, host| host.sweep(now));
+        if shared.in_use.available_permits() == 0 {
+            shared.end_unused();
+        }
     }
 }
 

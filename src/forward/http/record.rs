@@ -11,6 +11,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use super::body::{Tally, Watched};
 use super::forward::Client;
 use super::message::{Body, BodyError};
+use super::share::Share;
 use crate::forward::access::{self, Journal};
 use crate::forward::permit::Entrance;
 use crate::forward::refusal::Refusal;
@@ -23,6 +24,8 @@ pub(super) struct Record {
     pub up: Arc<Tally>,
     /// The same towards the client.
     pub down: Arc<Tally>,
+    /// Its place among the requests of its client.
+    pub share: Option<Share>,
     /// How it ended, if that is known better than by its bodies.
     ending: Option<(&'static str, Option<String>)>,
     /// The answer was passed on to its end.
@@ -36,6 +39,7 @@ impl Record {
             access: access::Record::new(Entrance::Http, client.connection.client),
             up: Arc::default(),
             down: Arc::default(),
+            share: None,
             ending: None,
             complete: false,
             journal: Arc::clone(&client.connection.service().journal),

@@ -157,3 +157,33 @@ async fn what_waits_ends_with_the_pool_and_what_is_in_use_does_not_come_back() {
     give_back(busy);
     assert!(is_closed(&mut other).await);
 }
+
+#[tokio::test]
+async fn a_task_that_has_done_much_still_sees_that_connections_have_ended() {
+    let pool = Pool::new();
+    let (mut opened, mut fars) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let (connection, far) = open(&pool, &key("a")).await;
+        opened.push(connection);
+        fars.push(far);
+    }
+    for connection in opened {
+        give_back(connection);
+    }
+    assert!(fars.pop().is_some() && pool.shared.hosts()[&key("a")].idle.len() == 200);
+    fars.clear();
+    tokio::task::yield_now().await;
+    assert!(take(&pool, &key("a")).await.is_none(), "not one of them is there any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_has_one_bound_whatever_it_speaks() {
+    let pool = Pool::new();
+    let any = Key { protocols: Protocols::Any, ..key("a") };
+    let mut slots = Vec::new();
+    for _ in 0..PER_HOST {
+        slots.push(pool.slot(&key("a")).await.unwrap());
+    }
+    assert_eq!(pool.slot(&any).await.unwrap_err().cause, Cause::Overloaded);
+    assert!(pool.slot(&key("b")).await.is_ok());
+}
