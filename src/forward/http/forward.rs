@@ -13,6 +13,7 @@ use super::message::{Body, Interim, Request, Response};
 use super::outbound::{self, Answer, RESPONSE, Switched};
 use super::outbound_h2::{self, Unanswered, carried, expects};
 use super::record::{Record, Recorded};
+use super::share::Share;
 use super::tls::Protocols;
 use crate::forward::destination::{Destination, DestinationError};
 use crate::forward::head::Field;
@@ -44,13 +45,12 @@ pub(super) enum Outcome {
 
 /// Forwards one request; the record is reported when the answer's body is over.
 pub(super) async fn forward(client: &Client, request: Request, interim: &mpsc::Sender<Interim>) -> Outcome {
-    let mut record = Record::new(client);
-    match send(client, request, interim, &mut record).await {
-        Ok(Answer::Response(response)) => Outcome::Response(recorded(response, record)),
+    let (mut record, mut share) = (Record::new(client), None);
+    match send(client, request, interim, &mut record, &mut share).await {
+        Ok(Answer::Response(response)) => Outcome::Response(recorded(response, record, share)),
         Ok(Answer::Switched(switched)) => {
             record.access.status = Some(switched.response.status);
-            // It lasts as its client's connection does, and the bound on those holds for it.
-            record.share = None;
+            // Its share ends here: it lasts as its client's connection does, and the bound on those holds for it.
             Outcome::Switched(Box::new(switched), record)
         }
         Err(refusal) => {
@@ -64,13 +64,13 @@ pub(super) async fn forward(client: &Client, request: Request, interim: &mpsc::S
 /// Answers a request that is not forwarded.
 pub(super) fn refused(refusal: &Refusal, mut record: Record) -> Response {
     record.refused(refusal);
-    recorded(Response::of_refusal(refusal), record)
+    recorded(Response::of_refusal(refusal), record, None)
 }
 
-fn recorded(response: Response, mut record: Record) -> Response {
+fn recorded(response: Response, mut record: Record, share: Option<Share>) -> Response {
     record.access.status = Some(response.status);
     let body = Watched::new(response.body, RESPONSE, Arc::clone(&record.down));
-    Response { body: Body::new(Recorded::new(body, record)), ..response }
+    Response { body: Body::new(Recorded::new(body, record, share)), ..response }
 }
 
 async fn send(
@@ -78,6 +78,7 @@ async fn send(
     mut request: Request,
     interim: &mpsc::Sender<Interim>,
     record: &mut Record,
+    share: &mut Option<Share>,
 ) -> Result<Answer, Refusal> {
     let service = client.connection.service();
     let Some(gateway) = &service.http else {
@@ -101,7 +102,7 @@ async fn send(
         let body = std::mem::take(&mut request.body);
         request.body = Body::new(Watched::new(body, super::STALL, Arc::clone(&record.up)).first(patience));
     }
-    record.share = Some(gateway.connections.share(client.connection.client.ip())?);
+    *share = Some(gateway.connections.share(client.connection.client.ip())?);
     // In HTTP/2 nobody can tell when the server asks for the body, or answers without it.
     let head = if request.fields.iter().any(expects) { None } else { carried(&request, &authority) };
     let protocols = if head.is_some() { Protocols::Any } else { Protocols::Http1 };

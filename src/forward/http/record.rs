@@ -24,8 +24,6 @@ pub(super) struct Record {
     pub up: Arc<Tally>,
     /// The same towards the client.
     pub down: Arc<Tally>,
-    /// Its place among the requests of its client.
-    pub share: Option<Share>,
     /// How it ended, if that is known better than by its bodies.
     ending: Option<(&'static str, Option<String>)>,
     /// The answer was passed on to its end.
@@ -39,7 +37,6 @@ impl Record {
             access: access::Record::new(Entrance::Http, client.connection.client),
             up: Arc::default(),
             down: Arc::default(),
-            share: None,
             ending: None,
             complete: false,
             journal: Arc::clone(&client.connection.service().journal),
@@ -75,12 +72,14 @@ impl Drop for Record {
 pub(super) struct Recorded {
     body: Watched<Body>,
     record: Record,
+    /// Its place among the requests of its client.
+    _share: Option<Share>,
     ended: bool,
 }
 
 impl Recorded {
-    pub(super) fn new(body: Watched<Body>, record: Record) -> Self {
-        Self { body, record, ended: false }
+    pub(super) fn new(body: Watched<Body>, record: Record, share: Option<Share>) -> Self {
+        Self { body, record, _share: share, ended: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many requests of one client may be under way, so that no client takes the connections of all others.
 //!
-//! `forward` asks for a share before a connection; the request's record holds it until the answer is over.
+//! `forward` asks for a share before a connection; the answer's body holds it. A WebSocket has none: it lasts as
+//! its client's connection does, and those have a bound.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -162,7 +162,7 @@ async fn what_waits_ends_with_the_pool_and_what_is_in_use_does_not_come_back() {
 async fn a_task_that_has_done_much_still_sees_that_connections_have_ended() {
     let pool = Pool::new();
     let (mut opened, mut fars) = (Vec::new(), Vec::new());
-    for _ in 0..200 {
+    for _ in 0..PER_HOST {
         let (connection, far) = open(&pool, &key("a")).await;
         opened.push(connection);
         fars.push(far);
@@ -170,7 +170,7 @@ async fn a_task_that_has_done_much_still_sees_that_connections_have_ended() {
     for connection in opened {
         give_back(connection);
     }
-    assert!(fars.pop().is_some() && pool.shared.hosts()[&key("a")].idle.len() == 200);
+    assert!(fars.pop().is_some() && pool.shared.hosts()[&key("a")].idle.len() == PER_HOST);
     fars.clear();
     tokio::task::yield_now().await;
     assert!(take(&pool, &key("a")).await.is_none(), "not one of them is there any more");
