@@ -55,7 +55,7 @@ const CLIENTS: usize = 200;
 /// The most that one client may take while it is there: tasks, records and buffers of both sides of its connection.
 const EACH: usize = 48 * 1024;
 /// What may be left once all are gone: tables that have grown and do not shrink.
-const LEFT: usize = 64 * 1024;
+const LEFT: usize = 128 * 1024;
 
 /// One round of each kind of client. The most that was taken while they were there.
 async fn round(lab: &Lab) -> usize {

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::refusal::{Cause, Refusal};
 
-/// What comes back does so at once.
-const REMEMBERED: Duration = Duration::from_secs(10);
+/// What comes back does so at once; a ClientHello may take a moment to be whole.
+const REMEMBERED: Duration = Duration::from_secs(2);
 /// Connections remembered at most.
-const MAX_REMEMBERED: usize = 16 * 1024;
+const MAX_REMEMBERED: usize = 4096;
 
 /// Where our connections come from and where they go, for those of the last seconds.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl OwnConnections {
     /// We have connected from `local` to `remote`.
     pub(super) fn opened(&self, local: SocketAddr, remote: SocketAddr, now: Instant) {
         let mut opened = self.opened_lately();
-        if opened.len() >= MAX_REMEMBERED {
+        if opened.len() >= opened.capacity().min(MAX_REMEMBERED) {
             opened.retain(|_, (_, at)| now - *at < REMEMBERED);
         }
         if opened.len() < MAX_REMEMBERED {
