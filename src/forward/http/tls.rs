@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::CertificateError as CertificateProblem;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
@@ -76,9 +77,26 @@ pub(super) fn is_http2(connection: &rustls::CommonState) -> bool {
 fn failure(host: &HostName, error: &io::Error) -> Refusal {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            Refusal::new(Cause::Certificate, format!("{host}: its certificate is not accepted: {why}"))
+            let words = format!("{host}: its certificate is not accepted: {}", in_words(why));
+            Refusal::new(Cause::Certificate, words)
         }
         _ => Refusal::new(Cause::TlsFailure, format!("{host}: no TLS: {error}")),
+    }
+}
+
+/// What is wrong with a certificate, and who can mend it.
+fn in_words(error: &CertificateProblem) -> String {
+    use CertificateProblem::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
+        UnknownIssuer,
+    };
+    let told = error.to_string();
+    match error {
+        UnknownIssuer => format!("{told}: if its authority is one of yours, name it in forward.extra_roots"),
+        Expired | ExpiredContext { .. } => format!("{told}: have the server renew it, or correct this host's clock"),
+        NotValidYet | NotValidYetContext { .. } => format!("{told}: correct this host's clock"),
+        NotValidForName | NotValidForNameContext { .. } => format!("{told}: call the server by a name in it"),
+        _ => format!("{told}: have the server send its own certificate, signed by an authority"),
     }
 }
 
