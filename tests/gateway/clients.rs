@@ -63,9 +63,8 @@ async fn a_half_closed_client_still_gets_its_answer() {
     assert!(ended && got.ends_with("hi"), "{got}");
 }
 
-#[tokio::test]
-async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
-    let (mut world, _server, asked, answer, _ended) = waiting().await;
+/// A connection whose request was answered, and one whose request is under way.
+async fn idle_and_busy(world: &World, asked: &Notify, answer: &Notify) -> (Client, Client) {
     let mut idle = Client::connect(world.address).await;
     idle.send(&get()).await;
     asked.notified().await;
@@ -74,6 +73,13 @@ async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
     let mut busy = Client::connect(world.address).await;
     busy.send(&get()).await;
     asked.notified().await;
+    (idle, busy)
+}
+
+#[tokio::test]
+async fn at_a_stop_requests_under_way_are_answered_and_idle_connections_end() {
+    let (mut world, _server, asked, answer, _ended) = waiting().await;
+    let (idle, busy) = idle_and_busy(&world, &asked, &answer).await;
     let drained = world.drain();
     assert_eq!(idle.rest().await, (String::new(), true));
     answer.notify_one();
@@ -135,14 +141,7 @@ async fn a_client_that_stays_does_not_keep_what_a_reload_replaced() {
 #[tokio::test]
 async fn connections_of_a_listener_that_was_removed_finish_and_end() {
     let (mut world, _server, asked, answer, _ended) = waiting().await;
-    let mut idle = Client::connect(world.address).await;
-    idle.send(&get()).await;
-    asked.notified().await;
-    answer.notify_one();
-    idle.until("hi").await;
-    let mut busy = Client::connect(world.address).await;
-    busy.send(&get()).await;
-    asked.notified().await;
+    let (idle, busy) = idle_and_busy(&world, &asked, &answer).await;
     world.config.http_listen.clear();
     world.reload();
     assert_eq!(idle.rest().await, (String::new(), true));
