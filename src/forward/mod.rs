@@ -1,6 +1,6 @@
 //! Plane 2: the HTTPS forwarder. Three ways in, one dialer.
 //!
-//! One connection's way: an entrance reads where its client wants to go (a [`Destination`]); [`permit`] asks the policy
+//! One connection's way: an entrance reads where its client wants to go (a [`Destination`]); [`permit()`] asks the policy
 //! and the destination rules for the way; the dialer resolves, checks every address, and connects.
 //!
 //! - `connect`, `sni`: the entrances; `tunnel`, `closing`: what they share
