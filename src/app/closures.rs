@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Liveness};
-use crate::discovery::{Discovery, Family, Found, LookUp};
-use crate::dns::{self, Existence, LookUpError, Observer, Question, Service, rtype};
-use crate::forward::{self, Resolve, ResolveError};
+use crate::discovery::{Discovery, Found, LookUp};
+use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
+use crate::forward::{Resolve, ResolveError};
 use crate::policy::Upstream;
 
 /// Tells a discovery what public DNS says.
@@ -40,8 +40,7 @@ pub(super) fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
     Arc::new(move |name, family| {
         let resolver = Arc::clone(&service.borrow().resolver);
         Box::pin(async move {
-            let qtype = if family == Family::V4 { rtype::A } else { rtype::AAAA };
-            let message = resolver.look_up(&Question::new(name, qtype), Upstream::Vpc).await;
+            let message = resolver.look_up(&Question::for_addresses(name, family), Upstream::Vpc).await;
             let message = message.map_err(|error| format!("vpc upstream: {error}"))?;
             message.failure().map_or(Ok(()), |code| Err(format!("vpc upstream: answered {code}")))?;
             let ttl = message.answer.iter().map(|record| record.ttl).min().unwrap_or(0);
@@ -68,10 +67,6 @@ pub(super) fn resolve(service: watch::Receiver<Arc<Service>>) -> Resolve {
     Arc::new(move |name, family, upstream| {
         let resolver = Arc::clone(&service.borrow().resolver);
         Box::pin(async move {
-            let family = match family {
-                forward::Family::V4 => dns::Family::V4,
-                forward::Family::V6 => dns::Family::V6,
-            };
             resolver.addresses(&name, family, upstream).await.map_err(|error| match error {
                 LookUpError::NoSuchName => ResolveError::NoSuchName,
                 LookUpError::Failed(why) => ResolveError::Failed(why),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::merge::{Discovery, nearest_first};
-use crate::policy::{Addresses, EndpointIndex, HostName, is_globally_routable};
+use crate::policy::{Addresses, EndpointIndex, Family, HostName, is_globally_routable};
 
 /// The shortest time between two look-ups, whatever the TTL.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,13 +21,6 @@ const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// After a failure: at first, doubled each time, up to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-
-/// Which addresses are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
 
 /// What a look-up found: addresses, none where the name has none of the family, and how long they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,6 +20,6 @@ mod merge;
 mod region;
 
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
-pub use endpoints::{Family, Found, LookUp};
+pub use endpoints::{Found, LookUp};
 pub use merge::Discovery;
 pub use region::{Metadata, RegionError};

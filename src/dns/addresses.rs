@@ -9,18 +9,11 @@ use std::sync::Arc;
 use super::message::Message;
 use super::question::Question;
 use super::resolver::Resolver;
-use super::wire::{rcode, rtype};
-use crate::policy::{HostName, Upstream};
+use super::wire::rcode;
+use crate::policy::{Family, HostName, Upstream};
 
 /// Characters of a failure's text at most: upstreams write it.
 const MAX_TEXT: usize = 300;
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
 
 /// Why a name gave no answer at all; a name without an address of this family has one, and it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +38,7 @@ impl Resolver {
         family: Family,
         upstream: Upstream,
     ) -> Result<Vec<IpAddr>, LookUpError> {
-        let qtype = match family {
-            Family::V4 => rtype::A,
-            Family::V6 => rtype::AAAA,
-        };
-        let message = self.answer(Question::new(*name, qtype), upstream).await.answer().message();
+        let message = self.answer(Question::for_addresses(*name, family), upstream).await.answer().message();
         match message.rcode {
             rcode::NOERROR => {
                 let of_family = |ip: &IpAddr| ip.is_ipv4() == (family == Family::V4);

@@ -35,7 +35,7 @@ mod service;
 pub mod upstream;
 mod wire;
 
-pub use addresses::{Family, LookUpError};
+pub use addresses::LookUpError;
 pub use cache::Cache;
 pub use config::{Config, Upstreams, ZoneAnswer};
 pub use message::{Message, Record};

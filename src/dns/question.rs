@@ -3,7 +3,7 @@
 use super::query::Query;
 use super::reply::UDP_PAYLOAD;
 use super::wire::{CLASS_IN, flag, option, rtype};
-use crate::policy::{HostName, Upstream};
+use crate::policy::{Family, HostName, Upstream};
 
 /// A question with everything that can change its answer. Two equal questions to one group have one answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +21,11 @@ impl Question {
     /// A question of our own: recursion desired, nothing else.
     pub fn new(name: HostName, qtype: u16) -> Self {
         Self { name, qtype, flags: flag::RD, dnssec_ok: false, client_subnet: None }
+    }
+
+    /// Asks for the addresses of one family.
+    pub fn for_addresses(name: HostName, family: Family) -> Self {
+        Self::new(name, if family == Family::V4 { rtype::A } else { rtype::AAAA })
     }
 
     /// What a client asks.

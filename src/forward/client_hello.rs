@@ -23,7 +23,8 @@ const RECORD_HEADER: usize = 5;
 const MESSAGE_HEADER: usize = 4;
 /// Content types, RFC 8446 section 5.1: change_cipher_spec, alert, handshake, application_data.
 const CONTENT_TYPES: std::ops::RangeInclusive<u8> = 20..=23;
-const HANDSHAKE: u8 = 22;
+/// The first byte of a record that holds a handshake message.
+pub(super) const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
 /// How far a [`HelloReader`] has come.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access::Record;
 use super::alert::Alert;
+use super::client_hello::HANDSHAKE;
 use super::closing::{TurnedAway, say_and_close};
 use super::destination::{Destination, DestinationError};
 use super::dial::Dialled;
@@ -28,8 +29,6 @@ use super::tunnel;
 const HEAD: Duration = Duration::from_secs(10);
 /// What a client of HTTP/2 begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The first byte of a TLS record that holds a handshake message.
-const HANDSHAKE: u8 = 22;
 const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// What a connection turned out to begin with.

@@ -23,7 +23,7 @@ use super::permit::{Permit, Way};
 use super::race::{self, Failure};
 use super::refusal::{Cause, Refusal};
 use crate::egress_proxy::{EgressError, EgressProxy, Host};
-use crate::policy::{Endpoint, HostName, Upstream};
+use crate::policy::{Endpoint, Family, HostName, Upstream};
 use crate::tcp_listener;
 
 /// From the start of the look-up to a connection, or the client is told.
@@ -35,13 +35,6 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Before a name goes to the egress proxy, public DNS has so long to say that it does not exist.
 const LEARN: Duration = Duration::from_millis(300);
-
-/// A family of addresses to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    V4,
-    V6,
-}
 
 /// Why a name has no addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,7 +37,7 @@ mod tunnel;
 pub use address::AddressRules;
 pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
-pub use dial::{Dialer, Dialled, Family, Resolve, ResolveError, Resolving};
+pub use dial::{Dialer, Dialled, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
 pub use plane::{Plane, PlaneError, Prepared, Surroundings};
 pub use refusal::{Cause, Refusal};

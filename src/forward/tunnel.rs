@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::access::Record;
-use super::client_hello::{ClientHello, HelloReader, Reading};
+use super::client_hello::{ClientHello, HANDSHAKE, HelloReader, Reading};
 use super::closing::{TurnedAway, say_and_close};
 use super::dial::Dialled;
 use super::permit::Permit;
@@ -25,8 +25,6 @@ use crate::tcp_listener::Place;
 const IDLE: Duration = Duration::from_secs(11 * 60);
 /// A ClientHello is whole within this.
 pub(super) const HELLO: Duration = Duration::from_secs(5);
-/// The first byte of a TLS record that holds a handshake message.
-const HANDSHAKE: u8 = 22;
 
 /// Relays between a client that was told that it is connected and its destination. `early` is what it had sent by then.
 /// Gives the label of what ended it, and words where there are any; counts bytes in `record`.

@@ -18,7 +18,7 @@ mod table;
 
 pub use host_name::{HostName, HostNameError};
 pub use identifiers::{ApiId, IdentifierError, Region, VpceId};
-pub use networks::{Network, NetworkError, Networks, as_seen_from_here, is_globally_routable};
+pub use networks::{Family, Network, NetworkError, Networks, as_seen_from_here, is_globally_routable};
 pub use partition::{Partition, SpecialForm, special_form};
 pub use route::{Decision, Route, Rule, Upstream, route};
 pub use table::{

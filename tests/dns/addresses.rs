@@ -7,8 +7,8 @@ use crate::gate::{Gate, ZONE, config, loopback, table};
 use crate::upstream::Upstream;
 use crate::wire::{AAAA, Answer, a, asked_name, asked_type, cname};
 use sidegate::dns::upstream::Server;
-use sidegate::dns::{Family, LookUpError, Upstreams};
-use sidegate::policy::Upstream as Group;
+use sidegate::dns::{LookUpError, Upstreams};
+use sidegate::policy::{Family, Upstream as Group};
 
 async fn look_up(gate: &Gate, name: &str, family: Family, group: Group) -> Result<Vec<IpAddr>, LookUpError> {
     let resolver = Arc::clone(&gate.plane.service().borrow().resolver);

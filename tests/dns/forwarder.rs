@@ -10,8 +10,8 @@ use crate::gate::{Gate, ZONE, config, loopback, table, until};
 use crate::upstream::{Action, Upstream};
 use crate::wire::{A, AAAA, Answer, Ask, HTTPS, a, asked_name, asked_type, cname, code, data, extended_errors};
 use sidegate::dns::upstream::Server;
-use sidegate::dns::{Config, Existence, Family, Observer, Upstreams, ZoneAnswer};
-use sidegate::policy::{Names, Table, Upstream as Group};
+use sidegate::dns::{Config, Existence, Observer, Upstreams, ZoneAnswer};
+use sidegate::policy::{Family, Names, Table, Upstream as Group};
 use tokio::sync::watch;
 
 /// Public DNS: `none…` does not exist, `sick…` is a failure, anything else is an alias of something with an address.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sidegate::demo::certificates::Authority;
-use sidegate::forward::{Config, Entrance, Family, Plane, Resolve, ResolveError, Surroundings};
+use sidegate::forward::{Config, Entrance, Plane, Resolve, ResolveError, Surroundings};
 use sidegate::policy::{
-    Addresses, Endpoint, EndpointIndex, HostName, Knowledge, Names, Networks, Origin, PrivateIds, Table,
+    Addresses, Endpoint, EndpointIndex, Family, HostName, Knowledge, Names, Networks, Origin, PrivateIds, Table,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
