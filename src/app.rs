@@ -18,7 +18,7 @@ use self::closures::{follow, liveness, look_up, observer, resolve};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{Discovery, Metadata};
+use crate::discovery::{self, Discovery, List, Metadata};
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
 use crate::policy::Table;
@@ -38,9 +38,6 @@ impl Surroundings {
     }
 }
 
-/// What `/ready` calls the first attempt to look endpoints up.
-const ENDPOINT_ADDRESSES: &str = "endpoint addresses";
-
 /// A running Sidegate.
 #[derive(Debug)]
 pub struct App {
@@ -51,8 +48,6 @@ pub struct App {
     admin: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     gate: watch::Sender<admin::Gate>,
-    /// Keep `/ready` from saying yes before every required list is there.
-    missing_lists: Vec<admin::Block>,
     /// What `/live` asks.
     dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
@@ -73,6 +68,7 @@ impl App {
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind(dns, discovery.table(), Some(observer(&discovery)))?;
+        let tools = discovery.tools(look_up(plane.service()))?;
         let around = forward_surroundings(&config.dns.listen, config.admin.listen, &discovery, &plane);
         let mut forwarder = forward::Plane::bind(&config.forward, around)?;
         let readiness = Readiness::default();
@@ -92,8 +88,8 @@ impl App {
         let admin_address = admin.as_ref().map(admin::Server::address).transpose()?;
 
         let stop = CancellationToken::new();
-        let attempted = readiness.block(ENDPOINT_ADDRESSES);
-        let missing_lists = blocks(&readiness, &discovery);
+        // Before anything says that it is ready.
+        let following = follow(&discovery, plane.service(), tools, Some(&readiness));
         plane.serve()?;
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
@@ -107,7 +103,6 @@ impl App {
             tokio::spawn(admin.serve(stop.clone()));
         }
         readiness.bound();
-        let following = follow(&discovery, plane.service(), Some(attempted));
         Ok(Self {
             surroundings,
             discovery,
@@ -116,7 +111,6 @@ impl App {
             admin: admin_address,
             admin_listen: config.admin.listen,
             gate,
-            missing_lists,
             dns_addresses,
             readiness,
             stop,
@@ -157,21 +151,19 @@ impl App {
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         warn_of_gaps(&config);
         let discovery = discovery_config(&config, &self.surroundings).await?;
-        let discovery = Arc::new(self.discovery.successor(discovery)?);
+        let before = Arc::clone(&self.discovery);
+        // Long lists take their time, and queries must not wait for it.
+        let discovery = Arc::new(tokio::task::spawn_blocking(move || before.successor(discovery)).await??);
+        let tools = discovery.tools(look_up(self.plane.service()))?;
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
         let around = forward_surroundings(&config.dns.listen, self.admin, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
         self.forwarder.adopt(forwarder);
-        // What has not been attempted yet is still waited for.
-        let is_ready = self.readiness.state() == admin::State::Ready;
-        let attempted = (!is_ready).then(|| self.readiness.block(ENDPOINT_ADDRESSES));
-        self.following = follow(&discovery, self.plane.service(), attempted);
+        // What has not happened yet is still waited for; once ready it stays so.
+        let pending = self.readiness.state() != admin::State::Ready;
+        self.following = follow(&discovery, self.plane.service(), tools, pending.then_some(&self.readiness));
         self.discovery = discovery;
-        // Once ready it stays so.
-        if !is_ready {
-            self.missing_lists = blocks(&self.readiness, &self.discovery);
-        }
         self.gate.send_replace(gate(&config));
         self.dns_addresses.send_replace(self.plane.addresses());
         if config.admin.listen != self.admin_listen {
@@ -208,9 +200,22 @@ pub async fn table_of(config: &Config, surroundings: &Surroundings) -> anyhow::R
     let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
     let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
     let plane = Plane::bind(quiet, discovery.table(), None)?;
-    discovery.look_up_endpoints(&look_up(plane.service())).await;
+    let look_up = look_up(plane.service());
+    let tools = discovery.tools(Arc::clone(&look_up))?;
+    tokio::join!(discovery.look_up_endpoints(&look_up), discovery.read_sources(&tools));
     let table = Arc::clone(&discovery.table().borrow());
     Ok(table)
+}
+
+/// The private APIs of this account, for `sidegate discover`.
+///
+/// # Errors
+/// No region, upstreams that cannot be set up, an account that does not answer.
+pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<List> {
+    let of_discovery = discovery_config(config, surroundings).await?;
+    let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
+    let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;
+    discovery::discover(&of_discovery, look_up(plane.service())).await.map_err(anyhow::Error::msg)
 }
 
 /// The servers of each upstream group under this configuration.
@@ -228,10 +233,6 @@ fn forward_surroundings(
     // Those that listen, and those that will.
     let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
     forward::Surroundings { table: discovery.table(), resolve: resolve(dns.service()), other_listeners }
-}
-
-fn blocks(readiness: &Readiness, discovery: &Discovery) -> Vec<admin::Block> {
-    discovery.missing_lists().into_iter().map(|source| readiness.block(format!("list of {source}"))).collect()
 }
 
 /// Who may ask admin.

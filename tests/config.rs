@@ -52,6 +52,7 @@ fn without_a_file_everything_has_the_documented_default() {
     config.dns.workers = NonZeroUsize::MIN;
     let expected = Config {
         state_dir: Some(PathBuf::from("/var/lib/sidegate")),
+        state_dir_is_set: false,
         clients: Networks::private(),
         grace: Duration::from_secs(20),
         linger: Duration::ZERO,
@@ -259,6 +260,7 @@ fn a_file_sets_every_key() {
     let clients = Networks::new(parsed::<Network>(&["10.0.0.0/8"]));
     let expected = Config {
         state_dir: None,
+        state_dir_is_set: true,
         clients: clients.clone(),
         grace: Duration::from_secs(60),
         linger: Duration::from_millis(500),

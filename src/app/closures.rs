@@ -7,11 +7,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Liveness};
-use crate::discovery::{Discovery, Found, LookUp};
+use crate::admin::{Liveness, Readiness};
+use crate::discovery::{Discovery, Found, LookUp, Tools};
 use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
 use crate::forward::{Resolve, ResolveError};
 use crate::policy::Upstream;
+
+/// What `/ready` calls the first attempt to look endpoints up.
+const ENDPOINT_ADDRESSES: &str = "endpoint addresses";
 
 /// Tells a discovery what public DNS says.
 pub(super) fn observer(discovery: &Arc<Discovery>) -> Observer {
@@ -22,14 +25,27 @@ pub(super) fn observer(discovery: &Arc<Discovery>) -> Observer {
     })
 }
 
-/// Keeps a discovery up to date until the result is dropped.
+/// Keeps a discovery up to date until the result is dropped. With `readiness`, the first look-up of endpoint addresses and
+/// the required lists are waited for.
 pub(super) fn follow(
     discovery: &Arc<Discovery>,
     service: watch::Receiver<Arc<Service>>,
-    attempted: Option<admin::Block>,
+    tools: Tools,
+    readiness: Option<&Readiness>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    let attempted = readiness.map(|readiness| readiness.block(ENDPOINT_ADDRESSES));
+    if let Some(readiness) = readiness {
+        for (source, arrived) in discovery.awaited_lists() {
+            let block = readiness.block(format!("list of {source}"));
+            tasks.spawn(async move {
+                arrived.await;
+                drop(block);
+            });
+        }
+    }
     tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), attempted));
+    tasks.spawn(Arc::clone(discovery).follow_sources(tools));
     let discovery = Arc::clone(discovery);
     tasks.spawn(async move { discovery.expire_learned().await });
     tasks

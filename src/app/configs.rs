@@ -44,6 +44,9 @@ pub(super) async fn discovery_config(
         forward_zones: config.zones.clone(),
         default_upstream: config.default_upstream,
         sources: config.discovery.clone(),
+        state_dir: config.state_dir.clone(),
+        state_dir_is_set: config.state_dir_is_set,
+        extra_roots: config.forward.extra_roots.clone(),
     };
     if discovery.learns() {
         tracing::info!("private ids are learned: an id that public DNS does not know goes to the endpoint");

@@ -66,6 +66,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
     let (zones, zone_servers) = arrays::zones(document, reader.problems, facts);
     Config {
         state_dir: top.state_dir,
+        state_dir_is_set: top.state_dir_is_set,
         clients: top.clients.clone(),
         grace: top.grace,
         linger: top.linger,

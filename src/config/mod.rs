@@ -45,6 +45,8 @@ pub const DEFAULT_TOML: &str = document::DEFAULT_TEXT;
 pub struct Config {
     /// Where last good lists are kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
+    /// Whether the operator chose it.
+    pub state_dir_is_set: bool,
     /// Who may use any listener.
     pub clients: Networks,
     /// How long work in flight may take at shutdown, 0 to 10 minutes.

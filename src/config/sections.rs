@@ -24,6 +24,7 @@ const MOST_DEFAULT_WORKERS: usize = 4;
 
 pub(super) struct Top {
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) state_dir_is_set: bool,
     pub(super) clients: Networks,
     pub(super) grace: Duration,
     pub(super) linger: Duration,
@@ -33,6 +34,7 @@ pub(super) fn top(reader: &mut Reader<'_>) -> Top {
     let clients = values_of(&reader.list("clients", values::network));
     Top {
         state_dir: reader.path("state_dir").map(|path| path.value),
+        state_dir_is_set: reader.is_set("state_dir"),
         clients: if clients.is_empty() { Networks::private() } else { Networks::new(clients) },
         grace: reader.duration("grace", "0s", LONGEST_SHUTDOWN).unwrap_or_default(),
         linger: reader.duration("linger", "0s", LONGEST_SHUTDOWN).unwrap_or_default(),

@@ -86,6 +86,12 @@ pub struct Config {
     pub forward_zones: Vec<HostName>,
     pub default_upstream: Upstream,
     pub sources: Vec<SourceConfig>,
+    /// Where last good lists are kept; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
+    /// Whether the operator chose it.
+    pub state_dir_is_set: bool,
+    /// PEM files with roots to trust beside the platform's.
+    pub extra_roots: Vec<PathBuf>,
 }
 
 impl Config {
@@ -120,6 +126,9 @@ impl Config {
             forward_zones: Vec::new(),
             default_upstream: Upstream::Public,
             sources: Vec::new(),
+            state_dir: None,
+            state_dir_is_set: false,
+            extra_roots: Vec::new(),
         }
     }
 }

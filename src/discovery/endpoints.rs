@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::merge::{Discovery, nearest_first};
+use super::compose::nearest_first;
+use super::merge::Discovery;
 use crate::policy::{Addresses, EndpointIndex, Family, HostName, is_globally_routable};
 
 /// The shortest time between two look-ups, whatever the TTL.

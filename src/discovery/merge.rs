@@ -1,47 +1,50 @@
 //! All that is known, merged into one table.
 //!
-//! Sources call the methods of [`Discovery`]; each call that changes anything publishes a new table with a new
-//! generation. Both planes hold the receiving end.
+//! Sources publish lists, look-ups and health checks call the methods of [`Discovery`]; whatever changes anything
+//! publishes a new table with a new generation. Both planes hold the receiving end.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use super::config::{AddressSource, Config, EndpointConfig, SourceConfig, SourceKind};
+use super::compose::{self, static_addresses};
+use super::config::{AddressSource, Config, EndpointConfig};
 use super::learned::Learned;
-use crate::interfaces;
-use crate::policy::{
-    Addresses, Binding, Endpoint, EndpointIndex, HostName, Knowledge, Names, NotReady, Origin, PrivateIds, Region,
-    Table, TableError,
-};
+use super::list::List;
+use super::source::Source;
+use crate::policy::{Addresses, EndpointIndex, HostName, NotReady, Region, Table, TableError};
 
 /// What is known, and the table made from it.
 #[derive(Debug)]
 pub struct Discovery {
+    pub(super) config: Arc<Config>,
+    /// In the order of the configuration.
+    pub(super) sources: Vec<Arc<Source>>,
     state: Mutex<State>,
     table: watch::Sender<Arc<Table>>,
     /// Something is held that will have to be forgotten.
     learned_something: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    config: Config,
     learned: Learned,
+    /// The lists that the table is made of, each by its source's name.
+    lists: Vec<(Arc<str>, Arc<List>)>,
 }
 
 impl Discovery {
-    /// Builds the first table: everything static is in it, addresses that come from DNS are still missing.
+    /// Builds the first table: everything static and the last good lists are in it, addresses that come from DNS are still
+    /// missing.
     ///
     /// # Errors
     /// An endpoint whose region has no DNS suffix.
     pub fn new(config: Config) -> Result<Self, TableError> {
-        let table = build(&config, |endpoint| static_addresses(endpoint).unwrap_or_default())?;
-        Ok(Self::of(config, table))
+        let table = compose::table(&config, |endpoint| static_addresses(endpoint).unwrap_or_default())?;
+        let sources = sources(&config);
+        Ok(Self::of(config, sources, table))
     }
 
     /// The table, now and whenever it changes.
@@ -63,37 +66,84 @@ impl Discovery {
         });
     }
 
-    /// The required sources that have no list yet, by the names they go by in logs.
-    pub fn missing_lists(&self) -> Vec<String> {
-        missing_lists(&self.state().config).collect()
-    }
-
-    /// What takes this one's place under another configuration. Addresses of endpoints that stay are known to it until
-    /// they are looked up anew; what was learned is forgotten.
+    /// What takes this one's place under another configuration. Addresses of endpoints and lists of sources that stay are
+    /// known to it until they are looked up anew; what was learned is forgotten.
     ///
     /// # Errors
     /// As [`Discovery::new`].
     pub fn successor(&self, config: Config) -> Result<Self, TableError> {
-        let state = self.state();
         let current = Arc::clone(&self.table.borrow());
         // An endpoint that names no region, or asks for the apex, is another one under another region or suffix.
-        let same_zones = state.config.region == config.region && state.config.dns_suffix == config.dns_suffix;
+        let same_zones = self.config.region == config.region && self.config.dns_suffix == config.dns_suffix;
         let known = |endpoint: &EndpointConfig| {
-            let position = state.config.endpoints.iter().position(|was| same_zones && was == endpoint)?;
+            let position = self.config.endpoints.iter().position(|was| same_zones && was == endpoint)?;
             Some(current.endpoints().get(position)?.addresses.clone())
         };
-        let table =
-            build(&config, |endpoint| static_addresses(endpoint).or_else(|| known(endpoint)).unwrap_or_default())?;
-        Ok(Self::of(config, table))
+        let addresses =
+            |endpoint: &EndpointConfig| static_addresses(endpoint).or_else(|| known(endpoint)).unwrap_or_default();
+        let table = compose::table(&config, addresses)?;
+        let sources = sources(&config);
+        for source in &sources {
+            let same = self.sources.iter().find(|before| source.is_same(before));
+            same.inspect(|before| source.succeed(before));
+        }
+        Ok(Self::of(config, sources, table))
     }
 
-    fn of(config: Config, mut table: Table) -> Self {
+    fn of(config: Config, sources: Vec<Arc<Source>>, mut table: Table) -> Self {
+        let config = Arc::new(config);
+        let lists = lists(&sources);
+        if !lists.is_empty() {
+            table.ids = Arc::new(compose::ids(&config, &lists));
+        }
+        table.not_ready = not_ready(&sources);
         table.generation = next_generation();
         Self {
-            state: Mutex::new(State { config, learned: Learned::default() }),
+            config,
+            sources,
+            state: Mutex::new(State { lists, ..State::default() }),
             table: watch::Sender::new(Arc::new(table)),
             learned_something: Notify::new(),
         }
+    }
+
+    /// Makes the lists of all sources part of the table, now and whenever one changes. Never returns.
+    pub(super) async fn merge_lists(&self) {
+        let mut changes: Vec<_> = self.sources.iter().map(|source| source.subscribe()).collect();
+        loop {
+            self.merge_lists_now().await;
+            if changes.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let changed = changes.iter_mut().map(|change| Box::pin(change.changed()));
+            // The senders are ours, so that they cannot be gone.
+            let _ = futures_util::future::select_all(changed).await;
+        }
+    }
+
+    /// Makes the lists of all sources part of the table. The table of a hundred thousand ids takes its time: not here, where
+    /// queries wait.
+    pub(super) async fn merge_lists_now(&self) {
+        let (lists, not_ready) = (lists(&self.sources), not_ready(&self.sources));
+        let is_same = self.state().lists.len() == lists.len()
+            && self.state().lists.iter().zip(&lists).all(|((_, was), (_, is))| Arc::ptr_eq(was, is));
+        let ids = if is_same {
+            None
+        } else {
+            let (config, merged) = (Arc::clone(&self.config), lists.clone());
+            let Ok(ids) = tokio::task::spawn_blocking(move || compose::ids(&config, &merged)).await else { return };
+            Some(Arc::new(ids))
+        };
+        if ids.is_none() && self.table.borrow().not_ready == not_ready {
+            return;
+        }
+        self.state().lists = lists;
+        self.publish(|table| {
+            table.not_ready = not_ready;
+            if let Some(ids) = ids {
+                table.ids = ids;
+            }
+        });
     }
 
     /// Sets what was found for an endpoint. A TTL that starts anew changes no route.
@@ -149,10 +199,9 @@ impl Discovery {
 
     /// The endpoints whose addresses come from DNS: position, and the name to ask for.
     pub(super) fn names_to_look_up(&self) -> Vec<(EndpointIndex, HostName, bool)> {
-        let state = self.state();
         let table = self.table.borrow();
         let apex_of = |region: &Region| table.zones().iter().find(|zone| zone.region == *region).map(|zone| zone.name);
-        let endpoints = state.config.endpoints.iter().zip(table.endpoints()).enumerate();
+        let endpoints = self.config.endpoints.iter().zip(table.endpoints()).enumerate();
         endpoints
             .filter_map(|(index, (config, endpoint))| match &config.addresses {
                 AddressSource::Static(_) => None,
@@ -170,84 +219,19 @@ fn next_generation() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// Static addresses, nearest first; `None` where they come from DNS.
-fn static_addresses(endpoint: &EndpointConfig) -> Option<Addresses> {
-    match &endpoint.addresses {
-        AddressSource::Static(addresses) => Some(nearest_first(addresses.iter().copied())),
-        AddressSource::Name(_) | AddressSource::Apex => None,
-    }
+fn sources(config: &Config) -> Vec<Arc<Source>> {
+    config.sources.iter().filter_map(|source| Source::new(source, config)).map(Arc::new).collect()
 }
 
-/// Sorts addresses by family, those in a network of this host first.
-pub(super) fn nearest_first(addresses: impl Iterator<Item = IpAddr>) -> Addresses {
-    let networks = interfaces::networks();
-    let is_near = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
-    let (near, far): (Vec<_>, Vec<_>) = addresses.partition(is_near);
-    let mut sorted = Addresses::default();
-    for (addresses, is_near) in [(near, true), (far, false)] {
-        for address in addresses {
-            match address {
-                IpAddr::V4(v4) => sorted.v4.push(v4),
-                IpAddr::V6(v6) => sorted.v6.push(v6),
-            }
-        }
-        if is_near {
-            (sorted.near_v4, sorted.near_v6) = (sorted.v4.len(), sorted.v6.len());
-        }
-    }
-    sorted
+/// The lists there are, in the order of the configuration.
+fn lists(sources: &[Arc<Source>]) -> Vec<(Arc<str>, Arc<List>)> {
+    sources.iter().filter_map(|source| Some((Arc::clone(&source.label), source.list()?))).collect()
 }
 
-fn build(config: &Config, addresses: impl Fn(&EndpointConfig) -> Addresses) -> Result<Table, TableError> {
-    let endpoints = config.endpoints.iter().map(|endpoint| Endpoint {
-        region: endpoint.region.clone().unwrap_or_else(|| config.region.clone()),
-        vpce_id: endpoint.vpce_id.clone(),
-        addresses: addresses(endpoint),
-        port: endpoint.port,
-    });
-    let mut table = Table::new(endpoints.collect(), Arc::new(names(config)), config.dns_suffix.as_ref())?;
-    table.ids = Arc::new(ids(config));
-    table.not_ready = missing_lists(config).next().map(|source| NotReady {
-        source: source.into(),
-        last_error: Some("this version has no source of this kind: list the ids in policy.private_api_ids".to_owned()),
-    });
-    Ok(table)
-}
-
-/// No source but `learned` is built, so every other required one is still without a list.
-fn missing_lists(config: &Config) -> impl Iterator<Item = String> {
-    let lacks_list = |source: &&SourceConfig| source.required && source.kind != SourceKind::Learned;
-    config.sources.iter().filter(lacks_list).map(SourceConfig::label)
-}
-
-fn names(config: &Config) -> Names {
-    let index_of = |id| config.endpoints.iter().position(|endpoint| endpoint.vpce_id.as_ref() == Some(id));
-    let private_names: HashMap<_, _> =
-        config.private_names.iter().filter_map(|(name, id)| Some((*name, EndpointIndex(index_of(id)?)))).collect();
-    Names {
-        always_public_ids: config.always_public_ids.iter().cloned().collect(),
-        always_public_names: config.always_public_names.iter().copied().collect(),
-        private_names,
-        forward_zones: config.forward_zones.iter().enumerate().map(|(position, zone)| (*zone, position)).collect(),
-        default_upstream: config.default_upstream,
-        learn: config.learns(),
-    }
-}
-
-/// Ids bound to one endpoint first: they say more than the list for all.
-fn ids(config: &Config) -> PrivateIds {
-    let mut ids = PrivateIds::default();
-    for (index, endpoint) in config.endpoints.iter().enumerate() {
-        let region = endpoint.region.clone().unwrap_or_else(|| config.region.clone());
-        for id in &endpoint.private_api_ids {
-            let binding = Some(Binding::Index(EndpointIndex(index)));
-            ids.add(id.clone(), Knowledge { region: Some(region.clone()), binding, origin: Origin::Endpoint });
-        }
-    }
-    for id in &config.private_api_ids {
-        ids.add(id.clone(), Knowledge { region: None, binding: None, origin: Origin::Static });
-    }
-    ids
+/// The first source without which unknown ids cannot be told from private ones.
+fn not_ready(sources: &[Arc<Source>]) -> Option<NotReady> {
+    let awaited = sources.iter().find(|source| source.is_awaited())?;
+    Some(NotReady { source: Arc::clone(&awaited.label), last_error: awaited.subscribe().borrow().error.clone() })
 }
 
 #[cfg(test)]

@@ -5,21 +5,30 @@
 //! how DNS is spoken.
 //!
 //! - `config`: which sources there are
-//! - `merge`: [`Discovery`], all that is known, and its table
+//! - `merge`: [`Discovery`], all that is known, and its table; `compose`: the parts of that table
+//! - `source`: a source that gives lists of ids; `sources`: all of them, run
+//! - `list`, `guard`, `last_good`: a list as text, which of its changes are believed, where it is kept
 //! - `learned`: ids that public DNS does not know
 //! - `endpoints`: addresses of endpoints, kept fresh
 //! - `region`: which region this host is in
-//!
-//! The static lists and `learned` are built; `[[discovery]]` of kind `file`, `url` and `api-gateway` is read and checked,
-//! and named as missing in the table until its source exists.
 
+mod compose;
 mod config;
 mod endpoints;
+mod guard;
+mod last_good;
 mod learned;
+mod list;
 mod merge;
 mod region;
+mod source;
+mod sources;
 
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 pub use endpoints::{Found, LookUp};
+pub use guard::Held;
+pub use list::{Entry, List, ListError};
 pub use merge::Discovery;
 pub use region::{Metadata, RegionError};
+pub use source::{Outcome, Schedule, Snapshot};
+pub use sources::{Tools, discover};

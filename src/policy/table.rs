@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::{ApiId, HostName, Partition, Region, Upstream, VpceId};
 
@@ -122,6 +122,15 @@ pub struct Knowledge {
     /// The endpoint the id is bound to, if any.
     pub binding: Option<Binding>,
     pub origin: Origin,
+    /// Since when the source says so, without a break, where it keeps count.
+    pub since: Option<SystemTime>,
+}
+
+impl Knowledge {
+    /// The id is private wherever there is an endpoint.
+    pub fn of(origin: Origin) -> Self {
+        Self { region: None, binding: None, origin, since: None }
+    }
 }
 
 /// All ids known to be private, with what each source said of them. The first statement that fits wins.
@@ -144,6 +153,16 @@ impl PrivateIds {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is said of an id, the first statement first.
+    pub fn of(&self, id: &ApiId) -> &[Knowledge] {
+        self.0.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every id, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &ApiId> {
+        self.0.keys()
     }
 
     #[inline]

@@ -23,7 +23,7 @@ fn endpoint(region: &str, vpce_id: Option<&str>) -> Endpoint {
 }
 
 fn said(region: Option<&str>, binding: Option<Binding>) -> Knowledge {
-    Knowledge { region: region.map(|r| r.parse().unwrap()), binding, origin: Origin::Static }
+    Knowledge { region: region.map(|r| r.parse().unwrap()), binding, ..Knowledge::of(Origin::Static) }
 }
 
 /// Two endpoints in us-east-1, one in eu-west-1; some ids, names and zones.

@@ -1,0 +1,99 @@
+//! The table's parts, from the configuration and from the lists of all sources. Pure, but that it asks which networks
+//! this host is in.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::config::{AddressSource, Config, EndpointConfig};
+use super::list::List;
+use crate::interfaces;
+use crate::policy::{
+    Addresses, Binding, Endpoint, EndpointIndex, Knowledge, Names, Origin, PrivateIds, Region, Table, TableError,
+};
+
+/// A table that knows what the configuration says, and `addresses` of the endpoints.
+pub(super) fn table(config: &Config, addresses: impl Fn(&EndpointConfig) -> Addresses) -> Result<Table, TableError> {
+    let endpoints = config.endpoints.iter().map(|endpoint| Endpoint {
+        region: region_of(endpoint, config).clone(),
+        vpce_id: endpoint.vpce_id.clone(),
+        addresses: addresses(endpoint),
+        port: endpoint.port,
+    });
+    let mut table = Table::new(endpoints.collect(), Arc::new(names(config)), config.dns_suffix.as_ref())?;
+    table.ids = Arc::new(ids(config, &[]));
+    Ok(table)
+}
+
+/// Static addresses, nearest first; `None` where they come from DNS.
+pub(super) fn static_addresses(endpoint: &EndpointConfig) -> Option<Addresses> {
+    match &endpoint.addresses {
+        AddressSource::Static(addresses) => Some(nearest_first(addresses.iter().copied())),
+        AddressSource::Name(_) | AddressSource::Apex => None,
+    }
+}
+
+/// Sorts addresses by family, those in a network of this host first.
+pub(super) fn nearest_first(addresses: impl Iterator<Item = IpAddr>) -> Addresses {
+    let networks = interfaces::networks();
+    let is_near = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
+    let (near, far): (Vec<_>, Vec<_>) = addresses.partition(is_near);
+    let mut sorted = Addresses::default();
+    for (addresses, is_near) in [(near, true), (far, false)] {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => sorted.v4.push(v4),
+                IpAddr::V6(v6) => sorted.v6.push(v6),
+            }
+        }
+        if is_near {
+            (sorted.near_v4, sorted.near_v6) = (sorted.v4.len(), sorted.v6.len());
+        }
+    }
+    sorted
+}
+
+fn names(config: &Config) -> Names {
+    let index_of = |id| config.endpoints.iter().position(|endpoint| endpoint.vpce_id.as_ref() == Some(id));
+    let private_names: HashMap<_, _> =
+        config.private_names.iter().filter_map(|(name, id)| Some((*name, EndpointIndex(index_of(id)?)))).collect();
+    Names {
+        always_public_ids: config.always_public_ids.iter().cloned().collect(),
+        always_public_names: config.always_public_names.iter().copied().collect(),
+        private_names,
+        forward_zones: config.forward_zones.iter().enumerate().map(|(position, zone)| (*zone, position)).collect(),
+        default_upstream: config.default_upstream,
+        learn: config.learns(),
+    }
+}
+
+/// Ids bound to one endpoint first, as they say more than the list for all; then the lists of the sources, each by the
+/// name it goes by in logs, in the order of the configuration.
+pub(super) fn ids(config: &Config, lists: &[(Arc<str>, Arc<List>)]) -> PrivateIds {
+    let mut ids = PrivateIds::default();
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        let region = region_of(endpoint, config);
+        for id in &endpoint.private_api_ids {
+            let binding = Some(Binding::Index(EndpointIndex(index)));
+            let knowledge = Knowledge { region: Some(region.clone()), binding, ..Knowledge::of(Origin::Endpoint) };
+            ids.add(id.clone(), knowledge);
+        }
+    }
+    for id in &config.private_api_ids {
+        ids.add(id.clone(), Knowledge::of(Origin::Static));
+    }
+    for (label, list) in lists {
+        for entry in list.entries() {
+            let binding =
+                Some(&entry.vpc_endpoint_ids).filter(|ids| !ids.is_empty()).map(|ids| Binding::Ids(ids.clone()));
+            let origin = Origin::Source(Arc::clone(label));
+            let knowledge = Knowledge { region: entry.region.clone(), binding, origin, since: entry.since };
+            ids.add(entry.id.clone(), knowledge);
+        }
+    }
+    ids
+}
+
+fn region_of<'c>(endpoint: &'c EndpointConfig, config: &'c Config) -> &'c Region {
+    endpoint.region.as_ref().unwrap_or(&config.region)
+}
