@@ -1,8 +1,11 @@
 //! What each change does to the table, and to its generation.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::discovery::compose::nearest_first;
+use crate::discovery::config::{SourceConfig, SourceKind};
 use crate::policy::{Route, route};
 
 const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
