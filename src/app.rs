@@ -1,24 +1,27 @@
 //! The composition root: builds everything from a configuration, binds it all before anything is served, keeps it
 //! running, changes it at a reload, drains it at the end. The only file that knows everyone.
 
+mod admin_listener;
 mod closures;
 mod configs;
+mod reloads;
+mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use self::closures::{follow, liveness, look_up, observer, resolve};
+use self::admin_listener::AdminListener;
+use self::closures::{follow, liveness, look_up, observer, resolve, told};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
+pub use self::status::{rfc3339, said};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{self, Discovery, List, Metadata};
+use crate::discovery::{self, Discovery, List, Metadata, SourceStatus};
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
 use crate::policy::Table;
@@ -42,16 +45,17 @@ impl Surroundings {
 #[derive(Debug)]
 pub struct App {
     surroundings: Surroundings,
-    discovery: Arc<Discovery>,
+    discovery: watch::Sender<Arc<Discovery>>,
     plane: Plane,
     forwarder: forward::Plane,
-    admin: Option<SocketAddr>,
-    admin_listen: Option<SocketAddr>,
+    answers: admin::Answers,
+    admin: Option<AdminListener>,
     gate: watch::Sender<admin::Gate>,
+    reloads: Arc<reloads::Totals>,
+    reload_requests: mpsc::Receiver<reloads::Request>,
     /// What `/live` asks.
     dns_addresses: watch::Sender<Vec<SocketAddr>>,
     readiness: Readiness,
-    stop: CancellationToken,
     /// Keeps the discovery of the configuration in force up to date.
     following: JoinSet<()>,
     grace: Duration,
@@ -74,20 +78,18 @@ impl App {
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
         let dns_addresses = watch::Sender::new(plane.addresses());
-        let admin =
-            match config.admin.listen {
-                Some(address) => {
-                    let alive = liveness(dns_addresses.subscribe());
-                    let bound = admin::Server::bind(address, gate.subscribe(), readiness.clone(), alive);
-                    Some(bound.with_context(|| {
-                        format!("admin.listen: cannot bind {address}: set another, or \"\" for none")
-                    })?)
-                }
-                None => None,
-            };
-        let admin_address = admin.as_ref().map(admin::Server::address).transpose()?;
+        let current = watch::Sender::new(Arc::clone(&discovery));
+        let reloads = Arc::new(reloads::Totals::default());
+        let (reload, reload_requests) = reloads::channel();
+        let answers = admin::Answers {
+            readiness: readiness.clone(),
+            liveness: liveness(dns_addresses.subscribe()),
+            status: told(current.subscribe(), Arc::clone(&reloads)),
+            reload,
+        };
+        let admin = config.admin.listen.map(|address| AdminListener::bind(address, gate.subscribe(), answers.clone()));
+        let mut admin = admin.transpose()?;
 
-        let stop = CancellationToken::new();
         // Before anything says that it is ready.
         let following = follow(&discovery, plane.service(), tools, Some(&readiness));
         plane.serve()?;
@@ -98,22 +100,22 @@ impl App {
         for (entrance, address) in forwarder.addresses() {
             tracing::info!(%address, "forward.{} listens", entrance.label());
         }
-        if let Some(admin) = admin {
-            tracing::info!(address = %admin.address()?, "admin listens");
-            tokio::spawn(admin.serve(stop.clone()));
+        if let Some(admin) = &mut admin {
+            admin.serve();
         }
         readiness.bound();
         Ok(Self {
             surroundings,
-            discovery,
+            discovery: current,
             plane,
             forwarder,
-            admin: admin_address,
-            admin_listen: config.admin.listen,
+            answers,
+            admin,
             gate,
+            reloads,
+            reload_requests,
             dns_addresses,
             readiness,
-            stop,
             following,
             grace: config.grace,
             linger: config.linger,
@@ -132,7 +134,7 @@ impl App {
 
     /// Where admin listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
+        self.admin.as_ref().map(AdminListener::address)
     }
 
     /// Returns once everything that `/ready` waits for has happened.
@@ -141,7 +143,20 @@ impl App {
     }
 
     pub fn table(&self) -> watch::Receiver<Arc<Table>> {
-        self.discovery.table()
+        self.discovery.borrow().table()
+    }
+
+    /// Returns at the next `POST /reload`; whoever sent it waits to be told how the reload went.
+    pub async fn reload_requested(&mut self) -> oneshot::Sender<Result<(), String>> {
+        match self.reload_requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Counts how a reload went, for those that end before there is a configuration to change to as well.
+    pub fn count_reload(&self, succeeded: bool) {
+        self.reloads.count(succeeded);
     }
 
     /// Changes to another configuration; what is in flight goes on.
@@ -151,24 +166,29 @@ impl App {
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         warn_of_gaps(&config);
         let discovery = discovery_config(&config, &self.surroundings).await?;
-        let before = Arc::clone(&self.discovery);
+        let before = Arc::clone(&self.discovery.borrow());
         // Long lists take their time, and queries must not wait for it.
         let discovery = Arc::new(tokio::task::spawn_blocking(move || before.successor(discovery)).await??);
         let tools = discovery.tools(look_up(self.plane.service()))?;
+        let moved = config.admin.listen != self.admin.as_ref().map(AdminListener::asked);
+        let bind = |address| AdminListener::bind(address, self.gate.subscribe(), self.answers.clone());
+        let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
+        let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
-        let around = forward_surroundings(&config.dns.listen, self.admin, &discovery, &self.plane);
+        let around = forward_surroundings(&config.dns.listen, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
         self.forwarder.adopt(forwarder);
+        if moved {
+            self.admin = admin;
+            self.admin.iter_mut().for_each(AdminListener::serve);
+        }
         // What has not happened yet is still waited for; once ready it stays so.
         let pending = self.readiness.state() != admin::State::Ready;
         self.following = follow(&discovery, self.plane.service(), tools, pending.then_some(&self.readiness));
-        self.discovery = discovery;
+        self.discovery.send_replace(discovery);
         self.gate.send_replace(gate(&config));
         self.dns_addresses.send_replace(self.plane.addresses());
-        if config.admin.listen != self.admin_listen {
-            tracing::warn!("admin.listen changes at the next start only");
-        }
         (self.grace, self.linger) = (config.grace, config.linger);
         Ok(())
     }
@@ -177,6 +197,7 @@ impl App {
     /// within `grace`.
     pub async fn drain(self) {
         self.readiness.drain();
+        drop(self.reload_requests);
         tracing::info!(linger = ?self.linger, grace = ?self.grace, "draining");
         tokio::time::sleep(self.linger).await;
         drop(self.following);
@@ -188,15 +209,16 @@ impl App {
         if !carried {
             tracing::warn!("some connections were still in use when the grace was over");
         }
-        self.stop.cancel();
+        drop(self.admin);
     }
 }
 
-/// The table a configuration makes, its endpoints looked up once, for commands that end.
+/// What a Sidegate that starts now would know, for commands that end: its endpoints are looked up and its sources read
+/// once, beside their last good lists.
 ///
 /// # Errors
 /// No region, or upstreams that cannot be set up.
-pub async fn table_of(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Arc<Table>> {
+pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Result<(Arc<Table>, Vec<SourceStatus>)> {
     let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
     let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
     let plane = Plane::bind(quiet, discovery.table(), None)?;
@@ -204,7 +226,7 @@ pub async fn table_of(config: &Config, surroundings: &Surroundings) -> anyhow::R
     let tools = discovery.tools(Arc::clone(&look_up))?;
     tokio::join!(discovery.look_up_endpoints(&look_up), discovery.read_sources(&tools));
     let table = Arc::clone(&discovery.table().borrow());
-    Ok(table)
+    Ok((table, discovery.sources()))
 }
 
 /// The private APIs of this account, for `sidegate discover`.

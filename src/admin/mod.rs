@@ -1,14 +1,17 @@
-//! Is it up, is it ready, is it alive? One small HTTP listener, on loopback unless told otherwise.
+//! Is it up, is it ready, is it alive, what does it know? One small HTTP listener, on loopback unless told otherwise.
 //!
 //! - [`Readiness`]: what is still pending; guards are handed out and dropped
-//! - `server`: the listener, who may ask it, and what it answers
+//! - `server`: the listener, and what it answers
+//! - `gate`: who may ask what
 //! - [`client`]: how `sidegate wait` and `sidegate health` ask it
 
 pub mod client;
 mod config;
+mod gate;
 mod readiness;
 mod server;
 
 pub use config::Config;
+pub use gate::Gate;
 pub use readiness::{Block, Readiness, State};
-pub use server::{Gate, Liveness, Server};
+pub use server::{Act, Answers, Server};

@@ -1,12 +1,11 @@
-//! The admin listener: `/startup`, `/ready`, `/live`.
+//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status` and `POST /reload` for this host only.
 //!
-//! Who asks must be in `clients`, and must name a host that is an IP literal, localhost or in `admin.hosts`, so that no
-//! web page can reach it by a name of its own (DNS rebinding).
+//! [`Gate`] says who may ask what.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +22,8 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::Gate;
 use super::readiness::{Readiness, State};
-use crate::policy::{HostName, Networks};
 
 /// Connections served at a time; beyond that the oldest goes, so that a probe is never kept waiting.
 const MAX_CONNECTIONS: usize = 64;
@@ -35,8 +34,20 @@ const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
-pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+/// Something that is done when asked for; the error is in words for an operator.
+pub type Act = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// What is told and done; `app` knows how.
+#[derive(Clone)]
+pub struct Answers {
+    pub readiness: Readiness,
+    /// Asks every listener of the resolver whether it is alive.
+    pub liveness: Act,
+    /// All that is known, as JSON.
+    pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Reads the configuration again and changes to it.
+    pub reload: Act,
+}
 
 /// The listener, bound.
 pub struct Server {
@@ -44,19 +55,16 @@ pub struct Server {
     shared: Shared,
 }
 
-/// Who may ask; a reload replaces it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gate {
-    pub clients: Networks,
-    /// Names that a Host header may carry beside IP literals and localhost.
-    pub hosts: Vec<HostName>,
-}
-
 #[derive(Clone)]
 struct Shared {
     gate: watch::Receiver<Gate>,
-    readiness: Readiness,
-    liveness: Liveness,
+    answers: Answers,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("readiness", &self.readiness).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -70,15 +78,10 @@ impl Server {
     ///
     /// # Errors
     /// The system's.
-    pub fn bind(
-        address: SocketAddr,
-        gate: watch::Receiver<Gate>,
-        readiness: Readiness,
-        liveness: Liveness,
-    ) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, gate: watch::Receiver<Gate>, answers: Answers) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, shared: Shared { gate, readiness, liveness } })
+        Ok(Self { listener, shared: Shared { gate, answers } })
     }
 
     /// The address bound, with the port the system chose.
@@ -105,7 +108,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            if !self.shared.gate.borrow().clients.contains(client.ip()) {
+            if !self.shared.gate.borrow().admits_client(client) {
                 continue;
             }
             open.retain(|connection| !connection.is_finished());
@@ -117,16 +120,18 @@ impl Server {
             let shared = self.shared.clone();
             let connection = tokio::spawn(async move {
                 // How a connection ends concerns nobody but its client.
-                let _ = timeout(CONNECTION, connection(stream, &shared)).await;
+                let _ = timeout(CONNECTION, connection(stream, client, &shared)).await;
             });
             open.push_back(connection.abort_handle());
         }
     }
 }
 
-async fn connection(stream: TcpStream, shared: &Shared) -> hyper::Result<()> {
+async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> hyper::Result<()> {
     let service =
-        service_fn(|request: Request<Incoming>| async move { Ok::<_, Infallible>(shared.answer(&request).await) });
+        service_fn(
+            |request: Request<Incoming>| async move { Ok::<_, Infallible>(shared.answer(&request, client).await) },
+        );
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -137,42 +142,50 @@ async fn connection(stream: TcpStream, shared: &Shared) -> hyper::Result<()> {
 }
 
 impl Shared {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !self.gate.borrow().admits_host(request) {
-            return text(StatusCode::FORBIDDEN, "this Host is not known here: add it to admin.hosts\n");
+    async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
+        let Answers { readiness, liveness, status, reload } = &self.answers;
+        if let Err(why) = self.gate.borrow().admits(request, client) {
+            return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        let path = request.uri().path();
+        let allowed = if path == "/reload" { &[Method::POST][..] } else { &[Method::GET, Method::HEAD] };
+        if !allowed.contains(request.method()) {
+            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("{} only\n", allowed[0]));
+            refusal.headers_mut().insert(
+                header::ALLOW,
+                header::HeaderValue::from_static(match allowed {
+                    [Method::POST] => "POST",
+                    _ => "GET, HEAD",
+                }),
+            );
+            return refusal;
         }
-        match request.uri().path() {
-            "/startup" if self.readiness.is_bound() => text(StatusCode::OK, "started\n"),
+        match path {
+            "/startup" if readiness.is_bound() => text(StatusCode::OK, "started\n"),
             "/startup" => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            "/ready" => match self.readiness.state() {
+            "/ready" => match readiness.state() {
                 State::Ready => text(StatusCode::OK, "ready\n"),
                 State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
                 State::Pending(pending) => {
                     text(StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", ")))
                 }
             },
-            "/live" => match (self.liveness)().await {
+            "/live" => match liveness().await {
                 Ok(()) => text(StatusCode::OK, "alive\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready and /live\n"),
+            "/status" => {
+                let mut response = text(StatusCode::OK, status());
+                let json = header::HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, json);
+                response
+            }
+            "/reload" => match reload().await {
+                Ok(()) => text(StatusCode::OK, "reloaded\n"),
+                Err(reason) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{reason}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /status and POST /reload\n"),
         }
-    }
-}
-
-impl Gate {
-    fn admits_host(&self, request: &Request<Incoming>) -> bool {
-        let mut hosts = request.headers().get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-        let Ok(authority) = host.to_str().unwrap_or_default().parse::<hyper::http::uri::Authority>() else {
-            return false;
-        };
-        let host = authority.host().trim_matches(['[', ']']);
-        host.parse::<IpAddr>().is_ok()
-            || host.parse().is_ok_and(|name: HostName| name.to_string() == "localhost" || self.hosts.contains(&name))
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Liveness, Readiness};
+use super::{reloads, status};
+use crate::admin::{Act, Readiness};
 use crate::discovery::{Discovery, Found, LookUp, Tools};
 use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
 use crate::forward::{Resolve, ResolveError};
@@ -66,7 +67,7 @@ pub(super) fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
 }
 
 /// Alive if every UDP listener answers.
-pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
+pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Act {
     Arc::new(move || {
         let addresses = addresses.borrow().clone();
         Box::pin(async move {
@@ -75,6 +76,17 @@ pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness 
             }
             Ok(())
         })
+    })
+}
+
+/// Tells what is known, under whatever configuration is in force.
+pub(super) fn told(
+    discovery: watch::Receiver<Arc<Discovery>>,
+    reloads: Arc<reloads::Totals>,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || {
+        let discovery = Arc::clone(&discovery.borrow());
+        status::status(&discovery, &reloads)
     })
 }
 

@@ -2,13 +2,17 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{self, Surroundings};
 use crate::config::Config;
+use crate::discovery::SourceStatus;
 use crate::dns::Upstreams;
-use crate::policy::{Decision, Endpoint, HostName, Route, SpecialForm, Upstream, route as decide, special_form};
+use crate::policy::{
+    ApiId, Decision, Endpoint, HostName, Route, SpecialForm, Table, Upstream, route as decide, special_form,
+};
 
 /// Prints which way a name goes under a configuration. Endpoints whose addresses come from DNS are looked up once.
 pub(super) async fn route(
@@ -18,9 +22,10 @@ pub(super) async fn route(
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    let table = app::table_of(config, surroundings).await?;
+    let (table, sources) = app::known(config, surroundings).await?;
     let decision = decide(&table, name);
-    let report = Report::new(name, &decision, config, &app::upstreams(config, surroundings));
+    let mut report = Report::new(name, &decision, config, &app::upstreams(config, surroundings));
+    report.describe_knowledge(&table, &decision, name, &sources);
     if json {
         report.print_json(out)?;
     } else {
@@ -40,6 +45,8 @@ struct Report {
     addresses: Vec<IpAddr>,
     upstream: Option<String>,
     servers: Vec<String>,
+    /// What each source says of the id.
+    said: Vec<Value>,
     notes: Vec<String>,
 }
 
@@ -55,6 +62,7 @@ impl Report {
             addresses: Vec::new(),
             upstream: None,
             servers: Vec::new(),
+            said: Vec::new(),
             notes: Vec::new(),
         };
         match decision.route {
@@ -104,6 +112,31 @@ impl Report {
         self.servers.extend(servers.into_iter().flatten().map(ToString::to_string));
     }
 
+    /// Who says what of the id, how old their lists are, and which sources could not be read.
+    fn describe_knowledge(
+        &mut self,
+        table: &Table,
+        decision: &Decision<'_>,
+        name: &HostName,
+        sources: &[SourceStatus],
+    ) {
+        if decision.zone.is_some()
+            && let Some(id) = name.labels().next().and_then(|label| ApiId::from_str(str::from_utf8(label).ok()?).ok())
+        {
+            self.said = app::said(table, &id);
+        }
+        for SourceStatus { label, snapshot, .. } in sources {
+            let from_disk = if snapshot.from_disk { ", kept on disk" } else { "" };
+            match (&snapshot.list, snapshot.as_of.map(app::rfc3339)) {
+                (Some(list), Some(as_of)) => {
+                    self.notes.push(format!("{label}: {} ids as of {as_of}{from_disk}", list.len()));
+                }
+                _ => self.notes.push(format!("{label}: no list")),
+            }
+            self.notes.extend(snapshot.error.as_ref().map(|error| format!("{label}: {error}")));
+        }
+    }
+
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let to = self.endpoint.clone().or_else(|| self.upstream.as_ref().map(|group| format!("upstream {group}")));
@@ -120,6 +153,14 @@ impl Report {
                 writeln!(out, "{label:<10} {value}")?;
             }
         }
+        // One statement without an age says no more than the origin.
+        let tells = |said: &&Value| self.said.len() > 1 || said.get("since").is_some_and(Value::is_string);
+        for said in self.said.iter().filter(tells) {
+            let of = |key: &str| said.get(key).and_then(Value::as_str);
+            let since = of("since").map(|since| format!(", since {since}")).unwrap_or_default();
+            let region = of("region").map(|region| format!(", in {region}")).unwrap_or_default();
+            writeln!(out, "said       by {}{region}{since}", of("origin").unwrap_or_default())?;
+        }
         self.notes.iter().try_for_each(|note| writeln!(out, "note       {note}"))
     }
 
@@ -134,6 +175,7 @@ impl Report {
             "addresses": self.addresses,
             "upstream": self.upstream,
             "servers": self.servers,
+            "said": self.said,
             "notes": self.notes,
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?;

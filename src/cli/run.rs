@@ -39,11 +39,22 @@ pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
 async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut app = App::start(config, Surroundings::of_host()).await?;
-    while let Wish::Reload = signals.next().await {
-        match reload(&mut app, path, logging).await {
+    loop {
+        let waiting = tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Reload => None,
+                Wish::End => break,
+            },
+            waiting = app.reload_requested() => Some(waiting),
+        };
+        let outcome = reload(&mut app, path, logging).await;
+        app.count_reload(outcome.is_ok());
+        match &outcome {
             Ok(()) => tracing::info!("reloaded"),
             Err(error) => tracing::error!("not reloaded, everything is as before: {error:#}"),
         }
+        // Who asked may have gone away.
+        waiting.map(|waiting| waiting.send(outcome.map_err(|error| format!("{error:#}"))));
     }
     tokio::select! {
         () = app.drain() => {}

@@ -44,6 +44,7 @@ impl Discovery {
     pub fn new(config: Config) -> Result<Self, TableError> {
         let table = compose::table(&config, |endpoint| static_addresses(endpoint).unwrap_or_default())?;
         let sources = sources(&config);
+        sources.iter().for_each(|source| source.recall());
         Ok(Self::of(config, sources, table))
     }
 
@@ -84,8 +85,10 @@ impl Discovery {
         let table = compose::table(&config, addresses)?;
         let sources = sources(&config);
         for source in &sources {
-            let same = self.sources.iter().find(|before| source.is_same(before));
-            same.inspect(|before| source.succeed(before));
+            match self.sources.iter().find(|before| source.is_same(before)) {
+                Some(before) => source.succeed(before),
+                None => source.recall(),
+            }
         }
         Ok(Self::of(config, sources, table))
     }

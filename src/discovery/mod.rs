@@ -23,6 +23,7 @@ mod merge;
 mod region;
 mod source;
 mod sources;
+mod status;
 
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 pub use endpoints::{Found, LookUp};
@@ -32,3 +33,4 @@ pub use merge::Discovery;
 pub use region::{Metadata, RegionError};
 pub use source::{Outcome, Schedule, Snapshot};
 pub use sources::{Tools, discover};
+pub use status::SourceStatus;

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::admin::readiness::Block;
+use crate::policy::Networks;
 
 struct Lab {
     address: SocketAddr,
@@ -21,10 +22,17 @@ impl Drop for Lab {
 fn lab(alive: bool) -> Lab {
     let readiness = Readiness::default();
     let gate = watch::Sender::new(Gate { clients: Networks::private(), hosts: vec!["sidegate.corp".parse().unwrap()] });
-    let liveness: Liveness =
-        Arc::new(move || Box::pin(async move { if alive { Ok(()) } else { Err("dead".to_owned()) } }));
+    let done = move |well: bool, why: &'static str| -> Act {
+        Arc::new(move || Box::pin(async move { if well { Ok(()) } else { Err(why.to_owned()) } }))
+    };
+    let answers = Answers {
+        readiness: readiness.clone(),
+        liveness: done(alive, "dead"),
+        status: Arc::new(|| "{\"sources\":[]}".to_owned()),
+        reload: done(alive, "line 1: no such key"),
+    };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(listen, gate.subscribe(), readiness.clone(), liveness).unwrap();
+    let server = Server::bind(listen, gate.subscribe(), answers).unwrap();
     let (address, stop) = (server.address().unwrap(), CancellationToken::new());
     tokio::spawn(server.serve(stop.clone()));
     Lab { address, readiness, gate, stop }
@@ -114,4 +122,20 @@ async fn silent_connections_never_keep_a_probe_waiting() {
     assert_eq!(get(&lab, "/live").await.0, 200);
     let mut evicted = [0; 1];
     assert_eq!(silent[0].read(&mut evicted).await.unwrap_or(0), 0, "the oldest had to go");
+}
+
+#[tokio::test]
+async fn status_is_json_and_a_reload_is_asked_for_by_post_and_answered_with_its_outcome() {
+    let post = "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let well = lab(true);
+    let status = send(&well, "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(status.starts_with("HTTP/1.1 200") && status.contains("content-type: application/json"), "{status}");
+    assert!(status.ends_with("{\"sources\":[]}"), "{status}");
+    let reloaded = send(&well, post).await;
+    assert!(reloaded.starts_with("HTTP/1.1 200") && reloaded.ends_with("\r\n\r\nreloaded\n"), "{reloaded}");
+    assert_eq!(get(&well, "/reload").await.0, 405);
+    let refused = send(&lab(false), post).await;
+    assert!(refused.starts_with("HTTP/1.1 422") && refused.ends_with("line 1: no such key\n"), "{refused}");
+    let foreign = post.replace("Content-Length", "Origin: http://evil.example\r\nContent-Length");
+    assert!(send(&well, &foreign).await.starts_with("HTTP/1.1 403"));
 }

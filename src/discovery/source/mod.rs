@@ -68,7 +68,7 @@ pub(super) struct Source {
     is_kept: AtomicBool,
     complained: AtomicBool,
     snapshot: watch::Sender<Snapshot>,
-    /// The next list may be empty: an operator has just looked at it.
+    /// Whether the next list may be empty though this one is not.
     trusts_next: AtomicBool,
 }
 
@@ -79,33 +79,34 @@ enum Reader {
 }
 
 impl Source {
-    /// A source of this configuration, with what is kept of it on disk. `None` for `learned`, which gives no lists.
+    /// A source of this configuration that knows nothing yet. `None` for `learned`, which gives no lists.
     pub(super) fn new(source: &SourceConfig, config: &Config) -> Option<Self> {
         if source.kind == SourceKind::Learned {
             return None;
         }
         let state_dir = config.state_dir.as_deref();
-        let last_good = state_dir.map(|state_dir| LastGood::new(state_dir, &source.kind, &config.region));
-        let kept = last_good.as_ref().and_then(LastGood::load);
-        let label: Arc<str> = source.label().into();
-        if let Some((list, _)) = &kept {
-            tracing::info!(ids = list.len(), "{label}: begins with its last good list");
-        }
-        let is_kept = kept.is_some();
-        let (list, as_of) = kept.map(|(list, as_of)| (Arc::new(list), as_of)).unzip();
-        let snapshot = Snapshot { from_disk: list.is_some(), list, as_of, ..Snapshot::default() };
         Some(Self {
             config: source.clone(),
-            label,
+            label: source.label().into(),
             region: config.region.clone(),
             any_region: config.dns_suffix.is_some(),
-            last_good,
+            last_good: state_dir.map(|state_dir| LastGood::new(state_dir, &source.kind, &config.region)),
             must_keep: config.state_dir_is_set,
-            is_kept: AtomicBool::new(is_kept),
+            is_kept: AtomicBool::new(false),
             complained: AtomicBool::new(false),
-            snapshot: watch::Sender::new(snapshot),
+            snapshot: watch::Sender::default(),
             trusts_next: AtomicBool::new(false),
         })
+    }
+
+    /// Begins with what is kept of it on disk.
+    pub(super) fn recall(&self) {
+        let Some((list, as_of)) = self.last_good.as_ref().and_then(LastGood::load) else { return };
+        tracing::info!(ids = list.len(), "{}: begins with its last good list", self.label);
+        self.is_kept.store(true, Ordering::Relaxed);
+        self.snapshot.send_modify(|snapshot| {
+            (snapshot.list, snapshot.as_of, snapshot.from_disk) = (Some(Arc::new(list)), Some(as_of), true);
+        });
     }
 
     /// What it knows, now and whenever that changes.
@@ -117,14 +118,23 @@ impl Source {
         self.snapshot.borrow().list.clone()
     }
 
-    /// Whether it reads the same thing as another.
+    /// Whether it reads the same thing as another, if perhaps with other rights or at other times.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.config.kind == other.config.kind && self.region == other.region
+        match (&self.config.kind, &other.config.kind) {
+            (SourceKind::File { path }, SourceKind::File { path: other }) => path == other,
+            (SourceKind::Url { url, .. }, SourceKind::Url { url: other, .. }) => url == other,
+            (SourceKind::ApiGateway { region, .. }, SourceKind::ApiGateway { region: of_other, .. }) => {
+                region.as_ref().unwrap_or(&self.region) == of_other.as_ref().unwrap_or(&other.region)
+            }
+            _ => false,
+        }
     }
 
-    /// Begins with what the same source of the configuration before knows. An empty list is believed then.
+    /// Begins with what the same source of the configuration before knows. Its next list may be empty: an operator has
+    /// just looked at it.
     pub(super) fn succeed(&self, before: &Self) {
         self.snapshot.send_replace(before.snapshot.borrow().clone());
+        self.is_kept.store(before.is_kept.load(Ordering::Relaxed), Ordering::Relaxed);
         self.trusts_next.store(true, Ordering::Relaxed);
     }
 

@@ -1,0 +1,50 @@
+//! The admin listener as part of the whole: bound first, served later, gone when dropped.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Answers, Gate, Server};
+
+/// A bound admin listener.
+#[derive(Debug)]
+pub(super) struct AdminListener {
+    asked: SocketAddr,
+    address: SocketAddr,
+    /// Until it is served.
+    server: Option<Server>,
+    stop: CancellationToken,
+}
+
+impl AdminListener {
+    pub(super) fn bind(asked: SocketAddr, gate: watch::Receiver<Gate>, answers: Answers) -> anyhow::Result<Self> {
+        let bound = Server::bind(asked, gate, answers);
+        let server =
+            bound.with_context(|| format!("admin.listen: cannot bind {asked}: set another, or \"\" for none"))?;
+        Ok(Self { asked, address: server.address()?, server: Some(server), stop: CancellationToken::new() })
+    }
+
+    /// The address of the configuration; its port may be 0.
+    pub(super) fn asked(&self) -> SocketAddr {
+        self.asked
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn serve(&mut self) {
+        if let Some(server) = self.server.take() {
+            tracing::info!(address = %self.address, "admin listens");
+            tokio::spawn(server.serve(self.stop.clone()));
+        }
+    }
+}
+
+impl Drop for AdminListener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

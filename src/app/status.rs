@@ -1,0 +1,96 @@
+//! `/status`: all that is known and where from, as JSON.
+
+use std::time::SystemTime;
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use serde_json::{Value, json};
+
+use super::reloads;
+use crate::discovery::{Discovery, Held, SourceStatus};
+use crate::policy::{ApiId, Binding, Endpoint, Table};
+
+/// Ids listed one by one at most; the count is that of all.
+const MAX_LISTED: usize = 1000;
+
+/// The whole as one JSON object.
+pub(super) fn status(discovery: &Discovery, reloads: &reloads::Totals) -> String {
+    let table = discovery.table().borrow().clone();
+    let status = json!({
+        "sources": discovery.sources().iter().map(source).collect::<Vec<_>>(),
+        "endpoints": table.endpoints().iter().map(endpoint).collect::<Vec<_>>(),
+        "ids": { "count": table.ids.len(), "listed": listed(&table) },
+        "learned": table.learned.len(),
+        "not_ready": table.not_ready.as_ref().map(ToString::to_string),
+        "reloads": { "succeeded": reloads.succeeded(), "refused": reloads.refused() },
+    });
+    format!("{status:#}\n")
+}
+
+fn source(source: &SourceStatus) -> Value {
+    let snapshot = &source.snapshot;
+    json!({
+        "source": source.label,
+        "required": source.required,
+        "interval_seconds": source.interval.as_secs(),
+        "ids": snapshot.list.as_ref().map(|list| list.len()),
+        "as_of": snapshot.as_of.map(rfc3339),
+        "from_disk": snapshot.from_disk,
+        "error": snapshot.error,
+        "reads": snapshot.reads,
+        "failures": snapshot.failures,
+        "held": match snapshot.held {
+            Held::Nothing => Value::Null,
+            Held::Removals(ids) => json!({ "removals": ids }),
+            Held::Everything(ids) => json!({ "everything": ids }),
+        },
+    })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let addresses = &endpoint.addresses;
+    let v4 = addresses.v4.iter().enumerate().map(|(at, ip)| json!({ "address": ip, "near": at < addresses.near_v4 }));
+    let v6 = addresses.v6.iter().enumerate().map(|(at, ip)| json!({ "address": ip, "near": at < addresses.near_v6 }));
+    json!({
+        "endpoint": endpoint.label(),
+        "region": endpoint.region.as_str(),
+        "port": endpoint.port,
+        "addresses": v4.chain(v6).collect::<Vec<_>>(),
+        "problem": addresses.problem,
+    })
+}
+
+/// The first ids in their order, each with what every source says of it.
+fn listed(table: &Table) -> Vec<Value> {
+    let mut ids: Vec<ApiId> = table.ids.ids().cloned().collect();
+    if ids.len() > MAX_LISTED {
+        ids.select_nth_unstable(MAX_LISTED);
+        ids.truncate(MAX_LISTED);
+    }
+    ids.sort_unstable();
+    ids.iter().map(|id| json!({ "id": id.as_str(), "said": said(table, id) })).collect()
+}
+
+/// Each statement about an id: who makes it, for which region and endpoints, since when.
+pub fn said(table: &Table, id: &ApiId) -> Vec<Value> {
+    let said = table.ids.of(id).iter().map(|statement| {
+        let endpoints = match &statement.binding {
+            Some(Binding::Index(index)) => table.endpoints().get(index.0).map(|endpoint| vec![endpoint.label()]),
+            Some(Binding::Ids(ids)) => Some(ids.iter().map(ToString::to_string).collect()),
+            None => None,
+        };
+        json!({
+            "origin": statement.origin.to_string(),
+            "region": statement.region.as_ref().map(|region| region.as_str()),
+            "endpoints": endpoints,
+            "since": statement.since.map(rfc3339),
+        })
+    });
+    said.collect()
+}
+
+/// A moment as in RFC 3339, to the second, in UTC.
+pub fn rfc3339(moment: SystemTime) -> String {
+    let whole = DateTime::from_secs(DateTime::from(moment).secs());
+    whole.fmt(Format::DateTime).unwrap_or_default()
+}

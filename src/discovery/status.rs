@@ -1,0 +1,29 @@
+//! What is known and where from, for operators: `app` shows it as `/status`, `sidegate route` says it of one id.
+
+use std::time::Duration;
+
+use super::merge::Discovery;
+use super::source::Snapshot;
+
+/// A source and what it knows.
+#[derive(Debug, Clone)]
+pub struct SourceStatus {
+    /// The name it goes by in logs, and as an origin in the table.
+    pub label: String,
+    pub required: bool,
+    pub interval: Duration,
+    pub snapshot: Snapshot,
+}
+
+impl Discovery {
+    /// The sources that give lists, in the order of the configuration.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        let sources = self.sources.iter().map(|source| SourceStatus {
+            label: source.label.to_string(),
+            required: source.config.required,
+            interval: source.config.interval,
+            snapshot: source.subscribe().borrow().clone(),
+        });
+        sources.collect()
+    }
+}
