@@ -26,7 +26,7 @@ pub fn table(ids: usize) -> Table {
     let mut private = PrivateIds::default();
     for number in 0..ids {
         let id: ApiId = id_of(number).parse().unwrap();
-        private.add(id, Knowledge::of(Origin::Static));
+        private.add(&id, Knowledge::of(&Origin::Static));
     }
     let mut table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
     table.ids = Arc::new(private);
