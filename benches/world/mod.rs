@@ -1,4 +1,5 @@
 //! The table that the benches ask: one endpoint in us-east-1 and so many private ids.
+#![allow(dead_code, reason = "each bench is a crate of its own, and uses its part")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -33,12 +34,12 @@ pub fn table(ids: usize) -> Table {
     table
 }
 
-fn id_of(number: usize) -> String {
+/// The id with this number.
+pub fn id_of(number: usize) -> String {
     format!("a{number:09}")
 }
 
 /// The name of an id of the table; [`PRIVATE_NAME`] is that of number 0.
-#[allow(dead_code, reason = "each bench is a crate of its own, and one of them asks many ids")]
 pub fn name_of(number: usize) -> String {
     format!("{}.execute-api.us-east-1.amazonaws.com", id_of(number))
 }
