@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::closures::{follow, liveness, look_up, observer, resolve};
+use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
@@ -89,7 +89,7 @@ impl App {
 
         let stop = CancellationToken::new();
         // Before anything says that it is ready.
-        let following = follow(&discovery, plane.service(), tools, Some(&readiness));
+        let following = follow(&discovery, plane.service(), tools, &surroundings.metadata, Some(&readiness));
         plane.serve()?;
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
@@ -162,7 +162,8 @@ impl App {
         self.forwarder.adopt(forwarder);
         // What has not happened yet is still waited for; once ready it stays so.
         let pending = self.readiness.state() != admin::State::Ready;
-        self.following = follow(&discovery, self.plane.service(), tools, pending.then_some(&self.readiness));
+        let (service, metadata) = (self.plane.service(), &self.surroundings.metadata);
+        self.following = follow(&discovery, service, tools, metadata, pending.then_some(&self.readiness));
         self.discovery = discovery;
         self.gate.send_replace(gate(&config));
         self.dns_addresses.send_replace(self.plane.addresses());
@@ -227,12 +228,13 @@ pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams
 fn forward_surroundings(
     dns_listen: &[SocketAddr],
     admin: Option<SocketAddr>,
-    discovery: &Discovery,
+    discovery: &Arc<Discovery>,
     dns: &Plane,
 ) -> forward::Surroundings {
     // Those that listen, and those that will.
     let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
-    forward::Surroundings { table: discovery.table(), resolve: resolve(dns.service()), other_listeners }
+    let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
+    forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
 }
 
 /// Who may ask admin.
