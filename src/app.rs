@@ -18,7 +18,7 @@ use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{self, Discovery, List, Metadata};
+use crate::discovery::{self, Discovery, EndpointHealth, List, Metadata};
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
 use crate::policy::Table;
@@ -142,6 +142,11 @@ impl App {
 
     pub fn table(&self) -> watch::Receiver<Arc<Table>> {
         self.discovery.table()
+    }
+
+    /// What is known of every endpoint's addresses, in the order of the configuration.
+    pub fn address_health(&self) -> Vec<EndpointHealth> {
+        self.discovery.address_health()
     }
 
     /// Changes to another configuration; what is in flight goes on.

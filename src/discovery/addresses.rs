@@ -20,7 +20,8 @@ pub(super) struct Followed {
     /// How people tell it from others.
     label: String,
     port: u16,
-    is_all_down: bool,
+    /// The log says that nothing is left, and no address has been up since.
+    told_all_down: bool,
 }
 
 /// What is known of an endpoint's addresses, for an operator.
@@ -60,7 +61,7 @@ impl Followed {
         let (known, label, port) = (endpoint.addresses.clone(), endpoint.label(), endpoint.port);
         let mut health = Health::new(config.health);
         health.follow(&known, now);
-        Self { known, health, label, port, is_all_down: false }
+        Self { known, health, label, port, told_all_down: false }
     }
 
     fn to_health(&self) -> EndpointHealth {
@@ -84,20 +85,22 @@ impl Followed {
             port: self.port,
             check: self.health.check(),
             addresses: each(known).enumerate().map(|(at, ip)| address((ip, is_near(at)))).collect(),
-            is_all_down: self.is_all_down,
+            is_all_down: self.health.is_all_down(known),
             fresh_until: known.fresh_until,
             problem: known.problem.clone(),
         }
     }
 
-    /// Says once that nothing is left, and that it is used nevertheless.
-    fn note_all_down(&mut self) {
-        let is_all_down = self.health.is_all_down(&self.known);
-        if is_all_down && !self.is_all_down {
-            let label = &self.label;
-            tracing::warn!("every address of {label} is down: all of them stay in use; is the endpoint available?");
+    /// Says once that nothing is left, and that it is used nevertheless. What is on probation is nothing new.
+    fn tell_if_all_down(&mut self) {
+        if self.health.is_all_down(&self.known) {
+            if !std::mem::replace(&mut self.told_all_down, true) {
+                let label = &self.label;
+                tracing::warn!("every address of {label} is down: all of them stay in use; is the endpoint available?");
+            }
+        } else if self.health.is_any_up(&self.known) {
+            self.told_all_down = false;
         }
-        self.is_all_down = is_all_down;
     }
 
     fn tell(&self, address: SocketAddr, change: Change) {
@@ -105,8 +108,7 @@ impl Followed {
         let why = self.health.of(address.ip()).and_then(|state| state.last_error.as_deref()).unwrap_or_default();
         match change {
             Change::Down => tracing::warn!(
-                "{address} of {label} is down: {why}: open that port to this host in security groups and routes, or take the \
-                 address out of the configuration"
+                "{address} of {label} is down: {why}: look at the endpoint's security groups and at the routes from here"
             ),
             // It is known to be, until it lets somebody in.
             Change::DownAgain => tracing::debug!("{address} of {label} is still down: {why}"),
@@ -162,7 +164,8 @@ impl Discovery {
             before.endpoints.iter().filter(|was| was.port == followed.port).for_each(|was| {
                 followed.health.inherit(&was.health);
             });
-            followed.is_all_down = followed.health.is_all_down(&followed.known);
+            // It was told when it came to be.
+            followed.told_all_down = followed.health.is_all_down(&followed.known);
             self.publish_usable(&mut state, EndpointIndex(index));
         }
     }
@@ -195,7 +198,7 @@ impl Discovery {
     /// overtakes another.
     fn publish_usable(&self, state: &mut State, index: EndpointIndex) {
         let Some(followed) = state.endpoints.get_mut(index.0) else { return };
-        followed.note_all_down();
+        followed.tell_if_all_down();
         let usable = followed.health.usable(&followed.known);
         let current = self.table().borrow().endpoints().get(index.0).map(|endpoint| endpoint.addresses.clone());
         let Some(current) = current.filter(|current| *current != usable) else { return };

@@ -162,6 +162,11 @@ impl Health {
         !known.is_empty() && each(known).all(|ip| !self.is_in(ip))
     }
 
+    /// Whether an address is up, beyond being given a chance.
+    pub(super) fn is_any_up(&self, known: &Addresses) -> bool {
+        each(known).any(|ip| self.of(ip).is_none_or(|state| state.standing == Standing::Up))
+    }
+
     /// Those of an endpoint's addresses that are to be answered and dialled: all of them if all are down, as the fault may
     /// be ours, and no answer would be worse than a wrong one.
     pub(super) fn usable(&self, known: &Addresses) -> Addresses {

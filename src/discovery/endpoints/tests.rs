@@ -220,7 +220,7 @@ async fn the_address_in_the_zone_of_this_host_comes_first_and_the_zone_is_asked_
 
 #[tokio::test]
 async fn a_zonal_name_that_fails_later_changes_nothing() {
-    let mut zonal = Zonal::of(&[format!("{REGIONAL}").replace("abcdefgh.", "abcdefgh-us-east-1b.").parse().unwrap()]);
+    let mut zonal = Zonal::of(&[REGIONAL.replace("abcdefgh.", "abcdefgh-us-east-1b.").parse().unwrap()]);
     let answers = Mutex::new(VecDeque::from([found(&["10.0.2.1"], 60), silent(), found(&[], 0)]));
     let look_up = by_zone(move || answers.lock().unwrap().pop_front().unwrap());
     let known: [&[&str]; 3] = [&["10.0.2.1"], &["10.0.2.1"], &[]];
