@@ -126,6 +126,11 @@ impl Discovery {
         }
     }
 
+    /// Whether the table holds the list of the source of this name.
+    pub(super) fn has_list_of(&self, label: &str) -> bool {
+        self.state().lists.iter().any(|(of, _)| **of == *label)
+    }
+
     /// Makes the lists of all sources part of the table, now and whenever one changes. Never returns.
     pub(super) async fn merge_lists(&self) {
         let mut changes: Vec<_> = self.sources.iter().map(|source| source.subscribe()).collect();
@@ -156,7 +161,8 @@ impl Discovery {
         if ids.is_none() && self.table.borrow().not_ready == not_ready {
             return;
         }
-        self.state().lists = lists;
+        let mut state = self.state();
+        state.lists = lists;
         self.publish(|table| {
             table.not_ready = not_ready;
             if let Some(ids) = ids {
