@@ -50,9 +50,9 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "cli",
-        &["app", "config", "logging", "policy", "admin", "demo", "dns", "forward"],
-        "it runs app; `route` prints a decision, `wait` and `health` ask admin, `demo` builds a world around app and \
-         calls by its entrances",
+        &["app", "config", "logging", "policy", "discovery", "admin", "demo", "dns", "forward"],
+        "it runs app; `route` prints a decision, `discover` a list, `wait` and `health` ask admin, `demo` builds a world \
+         around app and calls by its entrances",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),
