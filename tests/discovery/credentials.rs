@@ -46,6 +46,13 @@ fn sts(action: &'static str, expected: &'static [&'static str]) -> Server {
     })
 }
 
+/// It would resolve names by itself.
+#[test]
+fn the_sdk_is_built_without_an_http_client_of_its_own() {
+    let lock = include_str!("../../Cargo.lock");
+    assert!(lock.contains("name = \"aws-config\"") && !lock.contains("name = \"aws-smithy-http-client\""));
+}
+
 #[test]
 fn from_the_environment() {
     let gateway = account(private(0..1));

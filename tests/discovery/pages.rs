@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::gateway::{account, api, id, page, parameter, private, throttled};
 use super::program::Program;
-use super::server::{Server, answer, header};
+use super::server::{Server, answer, header, name_server};
 
 fn ids(listed: &[Value]) -> Vec<&str> {
     listed.iter().map(|entry| entry["id"].as_str().unwrap()).collect()
@@ -36,6 +36,15 @@ fn every_request_is_signed_for_the_region() {
     assert_eq!(header(asked, "x-amz-security-token"), "session");
     assert_ne!(header(asked, "x-amz-date"), "");
     assert_eq!(header(asked, "host"), server.address.to_string());
+}
+
+#[test]
+fn its_name_is_asked_of_the_vpc_upstream() {
+    let server = account(private(0..1));
+    let url = format!("http://apigateway.lab.example:{}", server.address.port());
+    let listed = Program::asking(&url).with_vpc(&name_server()).with_keys().discovered();
+    assert_eq!(ids(&listed), [id(0)]);
+    assert!(header(&server.asked()[0], "host").starts_with("apigateway.lab.example:"));
 }
 
 #[test]

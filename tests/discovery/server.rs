@@ -1,6 +1,7 @@
-//! An HTTP server on loopback, over TLS where asked, that answers as a test says and remembers what it was asked.
+//! An HTTP server on loopback, over TLS where asked, that answers as a test says and remembers what it was asked; and a
+//! name server.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -121,4 +122,26 @@ pub fn answer(status: u16, body: impl Into<String>) -> Answer {
 /// One header of what was asked, empty if there is none.
 pub fn header<'a>(asked: &'a Asked, name: &str) -> &'a str {
     asked.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// A name server that knows one address for every name.
+pub fn name_server() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        loop {
+            let (length, client) = socket.recv_from(&mut query).unwrap();
+            let question_ends = 12 + query[12..length].iter().position(|octet| *octet == 0).unwrap() + 5;
+            let asks_for_a = query[question_ends - 3] == 1;
+            let mut reply = query[..question_ends].to_vec();
+            // A response, recursion available, one question, and an answer to A alone.
+            reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(asks_for_a), 0, 0, 0, 0]);
+            if asks_for_a {
+                reply.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            socket.send_to(&reply, client).unwrap();
+        }
+    });
+    address.to_string()
 }

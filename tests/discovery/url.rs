@@ -1,6 +1,5 @@
 //! A list behind a URL, by what `sidegate route` makes of it.
 
-use std::net::UdpSocket;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -8,7 +7,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::TlsAcceptor;
 
 use super::program::Program;
-use super::server::{Server, answer, header};
+use super::server::{Server, answer, header, name_server};
 
 const NAME: &str = "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com";
 
@@ -34,28 +33,6 @@ fn an_id_of_the_list_goes_to_the_endpoint() {
     assert_eq!(decision(&known)["decision"], "endpoint");
     let refused = with_source(Program::new(), &url, "headers = { X-Token = \"wrong\" }");
     assert_eq!(decision(&refused)["decision"], "not ready");
-}
-
-/// A name server that knows one address for every name.
-fn name_server() -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut query = [0; 512];
-        loop {
-            let (length, client) = socket.recv_from(&mut query).unwrap();
-            let question_ends = 12 + query[12..length].iter().position(|octet| *octet == 0).unwrap() + 5;
-            let asks_for_a = query[question_ends - 3] == 1;
-            let mut reply = query[..question_ends].to_vec();
-            // A response, recursion available, one question, and an answer to A alone.
-            reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(asks_for_a), 0, 0, 0, 0]);
-            if asks_for_a {
-                reply.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
-            }
-            socket.send_to(&reply, client).unwrap();
-        }
-    });
-    address.to_string()
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn another_list_is_another_file_and_the_same_list_is_the_same_file() {
 fn no_ids_do_not_replace_ids_nor_what_is_no_list() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("ids");
-    for before in ["a1b2c3d4e5\n", "[{\"id\": \"a1b2c3d4e5\"}]", "not a list!\n"] {
+    let long = format!("# {}\na1b2c3d4e5\n", "x".repeat(MAX_EMPTY));
+    for before in ["a1b2c3d4e5\n", "[{\"id\": \"a1b2c3d4e5\"}]", "not a list!\n", &long] {
         fs::write(&output, before).unwrap();
         let error = put(&[], &output).unwrap_err().to_string();
         assert!(error.contains("stays as it is") && error.contains("remove the file"), "{error}");

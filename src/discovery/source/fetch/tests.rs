@@ -258,8 +258,13 @@ async fn over_tls_a_certificate_that_nobody_vouches_for_is_refused_with_the_fix(
 
 #[tokio::test]
 async fn what_speaks_no_tls_says_so() {
-    let server = Server::start(|_| answer("200 OK", "", "here")).await;
-    let request = Request::get(format!("https://{}/", server.address)).body(Bytes::new()).unwrap();
-    let limits = Limits { within: Duration::from_secs(1), ..LIMITS };
-    assert!(without_names().send(request, limits).await.is_err());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let error = get(&without_names(), &url).await.unwrap_err();
+    assert!(error.contains("no TLS ("), "{error}");
 }
