@@ -12,7 +12,7 @@ use super::list::List;
 use crate::policy::Region;
 
 /// Where the list of one source is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastGood {
     path: PathBuf,
 }

@@ -134,7 +134,8 @@ impl Source {
     /// just looked at it.
     pub(super) fn succeed(&self, before: &Self) {
         self.snapshot.send_replace(before.snapshot.borrow().clone());
-        self.is_kept.store(before.is_kept.load(Ordering::Relaxed), Ordering::Relaxed);
+        let is_kept = self.last_good == before.last_good && before.is_kept.load(Ordering::Relaxed);
+        self.is_kept.store(is_kept, Ordering::Relaxed);
         self.trusts_next.store(true, Ordering::Relaxed);
     }
 
@@ -147,9 +148,10 @@ impl Source {
     /// Reads it for as long as it is polled. Never returns.
     pub(super) async fn follow(self: Arc<Self>, fetcher: Option<Arc<Fetcher>>) {
         let Some(mut reader) = self.reader(fetcher) else { return std::future::pending().await };
-        let mut guard = self.guard();
         let mut schedule = Schedule::new(self.config.interval);
-        if self.list().is_some() && !matches!(reader, Reader::File(_)) {
+        let is_reload = self.trusts_next.load(Ordering::Relaxed);
+        let mut guard = self.guard();
+        if self.list().is_some() && !is_reload && !matches!(reader, Reader::File(_)) {
             tokio::time::sleep(schedule.first(rand::random())).await;
         }
         loop {
