@@ -16,10 +16,11 @@ const BURST: f64 = 40.0;
 /// 1,200 APIs in pages of 500.
 const PAGES: u32 = 3;
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Tries of a page, the first included.
-const ATTEMPTS: u32 = 5;
-/// The SDK waits up to 1 s before its first retry, then up to 2 s, 4 s, 8 s, never more than this.
-const MOST_BACKOFF: Duration = Duration::from_secs(20);
+/// The SDK's adaptive retry waits this long after a throttled request: its own bucket gets a token every two seconds then,
+/// and such a retry costs ten of them.
+const RETRY: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(20)];
+/// A read is given up after this.
+const WITHIN: Duration = Duration::from_secs(60);
 /// From a request to its answer.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// A rollout starts the whole fleet within this.
@@ -73,8 +74,8 @@ struct Reader {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A reader asks for a page, for the so-manieth time.
-    Page { reader: usize, page: u32, attempt: u32 },
+    /// A reader asks for a page.
+    Page { reader: usize, page: u32 },
     /// A deployment calls the control plane.
     Deployment,
     /// A sidecar asks the URL.
@@ -185,11 +186,11 @@ impl Fleet {
                 let start = ROLLOUT.mul_f64(fleet.chance.next());
                 fleet.readers.push(Reader { schedule: Some(Schedule::new(INTERVAL)), began: start });
                 fleet.as_of.push(start);
-                fleet.plan(start, Event::Page { reader, page: 0, attempt: 1 });
+                fleet.plan(start, Event::Page { reader, page: 0 });
             }
         } else {
             fleet.readers.push(Reader { schedule: None, began: Duration::ZERO });
-            fleet.plan(Duration::ZERO, Event::Page { reader: 0, page: 0, attempt: 1 });
+            fleet.plan(Duration::ZERO, Event::Page { reader: 0, page: 0 });
         }
         match arrangement {
             Arrangement::EachPolls => {}
@@ -217,7 +218,7 @@ impl Fleet {
     fn run(mut self) -> Self {
         while let Some(Reverse((now, _, event))) = self.events.pop().filter(|Reverse((at, ..))| *at < self.length) {
             match event {
-                Event::Page { reader, page, attempt } => self.page(now, reader, page, attempt),
+                Event::Page { reader, page } => self.page(now, reader, page),
                 Event::Deployment => {
                     self.deployments += 1;
                     self.deployments_throttled += u64::from(!self.bucket.admits(now));
@@ -242,24 +243,25 @@ impl Fleet {
         self
     }
 
-    fn page(&mut self, now: Duration, reader: usize, page: u32, attempt: u32) {
+    fn page(&mut self, now: Duration, reader: usize, page: u32) {
         self.calls.add(now);
         let answered = now + ROUND_TRIP;
         if self.bucket.admits(now) {
             if page + 1 < PAGES {
-                self.plan(answered, Event::Page { reader, page: page + 1, attempt: 1 });
+                self.plan(answered, Event::Page { reader, page: page + 1 });
             } else {
                 self.is_over(answered, reader, Outcome::Read);
             }
             return;
         }
         self.throttled += 1;
-        if attempt < ATTEMPTS {
-            let most = Duration::from_secs(1 << (attempt - 1)).min(MOST_BACKOFF);
-            let retry = answered + most.mul_f64(self.chance.next());
-            self.plan(retry, Event::Page { reader, page, attempt: attempt + 1 });
+        let [least, most] = RETRY;
+        let retry = answered + least + (most - least).mul_f64(self.chance.next());
+        let until = self.readers[reader].began + WITHIN;
+        if retry < until {
+            self.plan(retry, Event::Page { reader, page });
         } else {
-            self.is_over(answered, reader, Outcome::Failed);
+            self.is_over(until, reader, Outcome::Failed);
         }
     }
 
@@ -279,7 +281,7 @@ impl Fleet {
             None => (began + INTERVAL).max(now),
         };
         self.readers[reader].began = next;
-        self.plan(next, Event::Page { reader, page: 0, attempt: 1 });
+        self.plan(next, Event::Page { reader, page: 0 });
     }
 
     /// A sidecar gets a list; the one it had was never older than just before.

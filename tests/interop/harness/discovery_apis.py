@@ -49,7 +49,7 @@ def changes(lab, report):
     report.section(f"APIs that come, go and change their type, interval {INTERVAL} s")
 
     def follows(what, api, wanted):
-        seconds = lab.seconds_until(lambda: lab.resolve(api) == wanted, 15, f"{what}: {wanted}, not {lab.resolve(api)}")
+        seconds = lab.seconds_until(lambda: lab.resolve(api) == wanted, 15, lambda: f"{what}: not {lab.resolve(api)}")
         late = seconds > INTERVAL + SLACK
         report.check(f"{what} within one interval: {seconds:.1f} s", f"later than {INTERVAL} s" if late else [])
 
@@ -159,7 +159,7 @@ def restarted(lab, report, configuration, sidegate, short):
         await_reads(1, "failures")
         report.check("after the first failure it is still there, with the error", lab.problems(private[:20]))
     lab.start_control_plane()
-    wait_until(lambda: not source()["from_disk"], 30, f"a read: {source()}")
+    wait_until(lambda: not source()["from_disk"], 30, lambda: f"a read: {source()}")
     report.check("API Gateway started again: read again", lab.problems(private[:20]))
     sidegate.stop()
 
@@ -207,7 +207,7 @@ def without_last_good(lab, report, configuration):
     lab.switch(fault="deny")
     sidegate = lab.run(optional)
     await_reads(1, "failures")
-    lab.seconds_until(lambda: lab.resolve(private) == [PUBLIC_ADDRESS], 3, f"{lab.resolve(private)}")
+    lab.seconds_until(lambda: lab.resolve(private) == [PUBLIC_ADDRESS], 3, lambda: f"{lab.resolve(private)}")
     report.check("required = false: public after the first failure", [] if warnings(sidegate) else "no warning")
     report.check("... and ready", [] if get("/ready")[0] == 200 else str(get("/ready")))
     lab.switch()

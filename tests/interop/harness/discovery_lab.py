@@ -239,7 +239,7 @@ class Lab:
     def await_ids(self, count, within=20, admin=ADMIN):
         """Waits until that many ids are known; gives the seconds it took."""
         return self.seconds_until(
-            lambda: known(admin) == count, within, f"{count} ids in /status, which has {known(admin)}"
+            lambda: known(admin) == count, within, lambda: f"{count} ids in /status, which has {known(admin)}"
         )
 
 
@@ -278,7 +278,7 @@ def source(position=0, admin=ADMIN):
 def await_reads(more, field="reads", within=40, position=0):
     """Waits for so many more reads, or failures, of a source."""
     until = source(position)[field] + more
-    wait_until(lambda: source(position)[field] >= until, within, f"{more} more {field}: {source(position)}")
+    wait_until(lambda: source(position)[field] >= until, within, lambda: f"{more} more {field}: {source(position)}")
 
 
 def warnings(process, since=0):

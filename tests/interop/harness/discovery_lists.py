@@ -32,7 +32,7 @@ def file_source(path):
 
 def follows(lab, report, what, api, wanted):
     """A check that a name leads there in time."""
-    seconds = lab.seconds_until(lambda: lab.resolve(api) == wanted, 10, f"{what}: {wanted}, not {lab.resolve(api)}")
+    seconds = lab.seconds_until(lambda: lab.resolve(api) == wanted, 10, lambda: f"{what}: not {lab.resolve(api)}")
     late = seconds > WITHIN + 0.1
     report.check(f"{what}: in force after {seconds:.1f} s", f"later than {WITHIN} s" if late else [])
 
@@ -58,8 +58,8 @@ def published(lab, report, short):
     readers = {"file": file_source(output), "url": URL_SOURCE.format(LIST_URL)}
     for kind, text in list(readers.items())[: 1 if short else 2]:
         sidegate = lab.run(lab.configuration(text))
-        lab.await_ids(len(private))
-        report.check(f"a second Sidegate with {kind}: every private id, bindings too", lab.problems(private))
+        lab.await_ids(len(lab.private()))
+        report.check(f"a second Sidegate with {kind}: every private id, bindings too", lab.problems(lab.private()))
         if kind == "file":
             written(lab, report, job, output)
         broken = [line for line in warnings(sidegate) if "file" in line or "url" in line]
@@ -151,7 +151,7 @@ def changing_files(lab, report):
     ):
         mark, reads = len(sidegate.output()), source(1)["failures"]
         plain.write_text(text)
-        wait_until(lambda reads=reads: source(1)["failures"] > reads, 5, f"{what} to be read: {source(1)}")
+        wait_until(lambda reads=reads: source(1)["failures"] > reads, 5, f"{what} to be read")
         said = [line for line in warnings(sidegate, mark) if all(word in line for word in words)]
         stays = lab.resolve("bbbbbbbbb5") == ENDPOINT == lab.resolve("bbbbbbbbb1")
         report.check(f"{what}: nothing changes, a warning says where", [] if said and stays else sidegate.output()[mark:])
