@@ -53,8 +53,8 @@ fn table() -> Table {
     let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: 443 };
     let mut ids = PrivateIds::default();
     for number in 0..1000 {
-        let knowledge = Knowledge::of(Origin::Static);
-        ids.add(format!("priv{number}").parse().unwrap(), knowledge);
+        let knowledge = Knowledge::of(&Origin::Static);
+        ids.add(&format!("priv{number}").parse().unwrap(), knowledge);
     }
     let mut table = Table::new(vec![endpoint], Arc::default(), None).unwrap();
     table.ids = Arc::new(ids);

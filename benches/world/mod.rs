@@ -1,4 +1,5 @@
 //! The table that the benches ask: one endpoint in us-east-1 and so many private ids.
+#![allow(dead_code, reason = "each bench is a crate of its own, and uses its part")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -26,19 +27,19 @@ pub fn table(ids: usize) -> Table {
     let mut private = PrivateIds::default();
     for number in 0..ids {
         let id: ApiId = id_of(number).parse().unwrap();
-        private.add(id, Knowledge::of(Origin::Static));
+        private.add(&id, Knowledge::of(&Origin::Static));
     }
     let mut table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
     table.ids = Arc::new(private);
     table
 }
 
-fn id_of(number: usize) -> String {
+/// The id with this number.
+pub fn id_of(number: usize) -> String {
     format!("a{number:09}")
 }
 
 /// The name of an id of the table; [`PRIVATE_NAME`] is that of number 0.
-#[allow(dead_code, reason = "each bench is a crate of its own, and one of them asks many ids")]
 pub fn name_of(number: usize) -> String {
     format!("{}.execute-api.us-east-1.amazonaws.com", id_of(number))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::reloads;
 use crate::discovery::{Discovery, Held, SourceStatus};
-use crate::policy::{ApiId, Binding, Endpoint, Table};
+use crate::policy::{ApiId, Binding, Endpoint, Region, Table};
 
 /// Ids listed one by one at most; the count is that of all.
 const MAX_LISTED: usize = 1000;
@@ -62,26 +62,27 @@ fn endpoint(endpoint: &Endpoint) -> Value {
 
 /// The first ids in their order, each with what every source says of it.
 fn listed(table: &Table) -> Vec<Value> {
-    let mut ids: Vec<ApiId> = table.ids.ids().cloned().collect();
+    let mut ids: Vec<&str> = table.ids.ids().collect();
     if ids.len() > MAX_LISTED {
         ids.select_nth_unstable(MAX_LISTED);
         ids.truncate(MAX_LISTED);
     }
     ids.sort_unstable();
-    ids.iter().map(|id| json!({ "id": id.as_str(), "said": said(table, id) })).collect()
+    let ids = ids.into_iter().filter_map(|id| id.parse().ok());
+    ids.map(|id: ApiId| json!({ "id": id.as_str(), "said": said(table, &id) })).collect()
 }
 
 /// Each statement about an id: who makes it, for which region and endpoints, since when.
 pub fn said(table: &Table, id: &ApiId) -> Vec<Value> {
-    let said = table.ids.of(id).iter().map(|statement| {
-        let endpoints = match &statement.binding {
+    let said = table.ids.of(id).map(|statement| {
+        let endpoints = match statement.binding {
             Some(Binding::Index(index)) => table.endpoints().get(index.0).map(|endpoint| vec![endpoint.label()]),
             Some(Binding::Ids(ids)) => Some(ids.iter().map(ToString::to_string).collect()),
             None => None,
         };
         json!({
             "origin": statement.origin.to_string(),
-            "region": statement.region.as_ref().map(|region| region.as_str()),
+            "region": statement.region.map(Region::as_str),
             "endpoints": endpoints,
             "since": statement.since.map(rfc3339),
         })

@@ -70,25 +70,28 @@ fn names(config: &Config) -> Names {
 /// Ids bound to one endpoint first, as they say more than the list for all; then the lists of the sources, each by the
 /// name it goes by in logs, in the order of the configuration.
 pub(super) fn ids(config: &Config, lists: &[(Arc<str>, Arc<List>)]) -> PrivateIds {
-    let mut ids = PrivateIds::default();
+    let of_config = config.endpoints.iter().map(|endpoint| endpoint.private_api_ids.len()).sum::<usize>();
+    let of_lists = lists.iter().map(|(_, list)| list.len()).sum::<usize>();
+    let mut ids = PrivateIds::with_capacity(of_config + config.private_api_ids.len() + of_lists);
     for (index, endpoint) in config.endpoints.iter().enumerate() {
-        let region = region_of(endpoint, config);
+        let region = Some(region_of(endpoint, config));
         for id in &endpoint.private_api_ids {
             let binding = Some(Binding::Index(EndpointIndex(index)));
-            let knowledge = Knowledge { region: Some(region.clone()), binding, ..Knowledge::of(Origin::Endpoint) };
-            ids.add(id.clone(), knowledge);
+            ids.add(id, Knowledge { region, binding, ..Knowledge::of(&Origin::Endpoint) });
         }
     }
     for id in &config.private_api_ids {
-        ids.add(id.clone(), Knowledge::of(Origin::Static));
+        ids.add(id, Knowledge::of(&Origin::Static));
     }
     for (label, list) in lists {
+        let origin = Origin::Source(Arc::clone(label));
         for entry in list.entries() {
-            let binding =
-                Some(&entry.vpc_endpoint_ids).filter(|ids| !ids.is_empty()).map(|ids| Binding::Ids(ids.clone()));
-            let origin = Origin::Source(Arc::clone(label));
-            let knowledge = Knowledge { region: entry.region.clone(), binding, origin, since: entry.since };
-            ids.add(entry.id.clone(), knowledge);
+            let bound = entry.vpc_endpoint_ids.as_slice();
+            let binding = (!bound.is_empty()).then_some(Binding::Ids(bound));
+            ids.add(
+                &entry.id,
+                Knowledge { region: entry.region.as_ref(), binding, origin: &origin, since: entry.since },
+            );
         }
     }
     ids

@@ -8,6 +8,7 @@
 //! - `merge`: [`Discovery`], all that is known, and its table; `compose`: the parts of that table
 //! - `source`: a source that gives lists of ids; `sources`: all of them, run
 //! - `list`, `guard`, `last_good`: a list as text, which of its changes are believed, where it is kept
+//! - `whole_file`: files that are read whole and replaced whole
 //! - `learned`: ids that public DNS does not know
 //! - `endpoints`: addresses of endpoints, kept fresh
 //! - `region`: which region this host is in
@@ -24,6 +25,7 @@ mod region;
 mod source;
 mod sources;
 mod status;
+mod whole_file;
 
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 pub use endpoints::{Found, LookUp};

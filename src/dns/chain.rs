@@ -114,7 +114,7 @@ mod tests {
             port: 443,
         };
         let mut ids = PrivateIds::default();
-        ids.add("priv1".parse().unwrap(), Knowledge::of(Origin::Static));
+        ids.add(&"priv1".parse().unwrap(), Knowledge::of(&Origin::Static));
         let mut table = Table::new(vec![endpoint], Arc::default(), None).unwrap();
         table.ids = Arc::new(ids);
         table

@@ -112,7 +112,14 @@ impl fmt::Debug for Region {
 
 /// The id of an interface VPC endpoint, `vpce-` and 8 to 17 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VpceId(Box<str>);
+pub struct VpceId {
+    /// As AWS writes it, zeros behind it: lists hold many, and none is to be freed alone.
+    text: [u8; VPCE_ID],
+    length: u8,
+}
+
+/// The longest id of an endpoint, in octets.
+const VPCE_ID: usize = 22;
 
 impl VpceId {
     fn fits(text: &[u8]) -> bool {
@@ -131,27 +138,39 @@ impl VpceId {
 
     /// The id as AWS writes it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.text.get(..usize::from(self.length)).unwrap_or_default()
     }
 }
 
 impl FromStr for VpceId {
     type Err = IdentifierError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if Self::fits(text.as_bytes()) { Ok(Self(text.into())) } else { Err(IdentifierError::VpceId) }
+    fn from_str(written: &str) -> Result<Self, Self::Err> {
+        let mut text = [0; VPCE_ID];
+        match (text.get_mut(..written.len()), u8::try_from(written.len())) {
+            (Some(start), Ok(length)) if Self::fits(written.as_bytes()) => {
+                start.copy_from_slice(written.as_bytes());
+                Ok(Self { text, length })
+            }
+            _ => Err(IdentifierError::VpceId),
+        }
     }
 }
 
 impl fmt::Display for VpceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for VpceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

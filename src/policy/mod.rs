@@ -7,12 +7,14 @@
 //! - [`Networks`]: who may use a listener
 //! - [`Partition`]: which DNS suffix belongs to a region
 //! - [`Table`]: everything known at one moment; immutable, swapped as a whole
+//! - [`PrivateIds`]: the ids known to be private, with who says so
 //! - [`route()`]: the table of rules 0 to 7
 
 mod host_name;
 mod identifiers;
 mod networks;
 mod partition;
+mod private_ids;
 mod route;
 mod table;
 
@@ -20,8 +22,6 @@ pub use host_name::{HostName, HostNameError};
 pub use identifiers::{ApiId, IdentifierError, Region, VpceId};
 pub use networks::{Family, Network, NetworkError, Networks, as_seen_from_here, is_globally_routable};
 pub use partition::{Partition, SpecialForm, special_form};
+pub use private_ids::{Binding, Knowledge, Origin, PrivateIds, Statements};
 pub use route::{Decision, Route, Rule, Upstream, route};
-pub use table::{
-    Addresses, Binding, Endpoint, EndpointIndex, Knowledge, Names, NotReady, Origin, PrivateIds, Table, TableError,
-    Zone,
-};
+pub use table::{Addresses, Endpoint, EndpointIndex, Names, NotReady, Table, TableError, Zone};

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::table::{Binding, Endpoint, EndpointIndex, Knowledge, NotReady, Origin, Table, Zone};
+use super::private_ids::{Binding, Knowledge, Origin};
+use super::table::{Endpoint, EndpointIndex, NotReady, Table, Zone};
 use super::{ApiId, HostName, VpceId};
 
 /// A group of servers outside.
@@ -170,10 +171,12 @@ fn known_private<'t>(
     zone: &'t Zone,
     label: &[u8],
 ) -> Option<(Rule, &'t Endpoint, Option<&'t Origin>)> {
-    let fits = |statement: &&Knowledge| statement.region.as_ref().is_none_or(|region| *region == zone.region);
-    if let Some(statement) = table.ids.of_label(label).iter().find(fits) {
-        let endpoint = bound_endpoint(table, zone, statement).or_else(|| table.endpoints().get(zone.first.0))?;
-        return Some((Rule::PrivateId, endpoint, Some(&statement.origin)));
+    let mut fitting = table.ids.of_label(label).filter(|said| said.region.is_none_or(|region| *region == zone.region));
+    if let Some(first) = fitting.next() {
+        // Who knows an id first need not know its endpoint.
+        let bound = std::iter::once(first).chain(fitting).find_map(|said| bound_endpoint(table, zone, said));
+        let endpoint = bound.or_else(|| table.endpoints().get(zone.first.0))?;
+        return Some((Rule::PrivateId, endpoint, Some(first.origin)));
     }
     if !table.learned.is_empty() && ApiId::fits(label) {
         let name = HostName::below(label, &zone.name)?;
@@ -186,10 +189,10 @@ fn known_private<'t>(
 }
 
 /// The endpoint a statement binds its id to; bindings to endpoints of other regions are passed over.
-fn bound_endpoint<'t>(table: &'t Table, zone: &Zone, statement: &Knowledge) -> Option<&'t Endpoint> {
-    match statement.binding.as_ref()? {
-        Binding::Index(EndpointIndex(index)) => table.endpoints().get(*index).filter(|e| e.region == zone.region),
-        Binding::Ids(ids) => ids.iter().find_map(|id| table.endpoint_with_id(&zone.region, id.as_str().as_bytes())),
+fn bound_endpoint<'t>(table: &'t Table, zone: &Zone, statement: Knowledge<'_>) -> Option<&'t Endpoint> {
+    match statement.binding? {
+        Binding::Index(EndpointIndex(index)) => table.endpoints().get(index).filter(|e| e.region == zone.region),
+        Binding::Ids(ids) => ids.iter().find_map(|id| table.endpoint_with_id(&zone.region, id.as_bytes())),
     }
 }
 

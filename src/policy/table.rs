@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use super::{ApiId, HostName, Partition, Region, Upstream, VpceId};
+use super::{ApiId, HostName, Partition, PrivateIds, Region, Upstream, VpceId};
 
 /// The position of an endpoint in [`Table::endpoints`], the order of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,102 +73,6 @@ pub struct Zone {
     pub region: Region,
     /// The region's first endpoint.
     pub first: EndpointIndex,
-}
-
-/// Where the knowledge that an id is private came from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// `policy.private_api_ids`.
-    Static,
-    /// `private_api_ids` of an `[[endpoint]]`.
-    Endpoint,
-    /// A `[[discovery]]` source, by the name it goes by in logs.
-    Source(Arc<str>),
-    /// Public DNS said that the name does not exist.
-    Learned,
-    /// `policy.private_names`.
-    PrivateNames,
-    /// `policy.always_public`.
-    AlwaysPublic,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Static => f.write_str("policy.private_api_ids"),
-            Origin::Endpoint => f.write_str("endpoint.private_api_ids"),
-            Origin::Source(name) => f.write_str(name),
-            Origin::Learned => f.write_str("learned from public DNS"),
-            Origin::PrivateNames => f.write_str("policy.private_names"),
-            Origin::AlwaysPublic => f.write_str("policy.always_public"),
-        }
-    }
-}
-
-/// Which endpoint serves an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Binding {
-    /// An endpoint of the configuration.
-    Index(EndpointIndex),
-    /// Endpoint ids as AWS lists them for the API; those that are not configured here are passed over.
-    Ids(Vec<VpceId>),
-}
-
-/// One statement of one source about an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knowledge {
-    /// The region it speaks of; without one it counts in every region that has an endpoint.
-    pub region: Option<Region>,
-    /// The endpoint the id is bound to, if any.
-    pub binding: Option<Binding>,
-    pub origin: Origin,
-    /// Since when the source says so, without a break, where it keeps count.
-    pub since: Option<SystemTime>,
-}
-
-impl Knowledge {
-    /// The id is private wherever there is an endpoint.
-    pub fn of(origin: Origin) -> Self {
-        Self { region: None, binding: None, origin, since: None }
-    }
-}
-
-/// All ids known to be private, with what each source said of them. The first statement that fits wins.
-#[derive(Debug, Default)]
-pub struct PrivateIds(HashMap<ApiId, Vec<Knowledge>>);
-
-impl PrivateIds {
-    /// Adds a statement after those already there.
-    pub fn add(&mut self, id: ApiId, knowledge: Knowledge) {
-        let statements = self.0.entry(id).or_default();
-        statements.reserve_exact(1);
-        statements.push(knowledge);
-    }
-
-    /// How many ids are known.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// What is said of an id, the first statement first.
-    pub fn of(&self, id: &ApiId) -> &[Knowledge] {
-        self.0.get(id).map_or(&[], Vec::as_slice)
-    }
-
-    /// Every id, in no order.
-    pub fn ids(&self) -> impl Iterator<Item = &ApiId> {
-        self.0.keys()
-    }
-
-    #[inline]
-    pub(super) fn of_label(&self, label: &[u8]) -> &[Knowledge] {
-        self.0.get(label).map_or(&[], Vec::as_slice)
-    }
 }
 
 /// What the configuration says of single names; fixed until the next reload.
@@ -285,7 +189,7 @@ impl Table {
     /// The endpoint with this id in this region.
     pub(super) fn endpoint_with_id(&self, region: &Region, id: &[u8]) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| {
-            endpoint.region == *region && endpoint.vpce_id.as_ref().is_some_and(|own| own.as_str().as_bytes() == id)
+            endpoint.region == *region && endpoint.vpce_id.as_ref().is_some_and(|own| own.as_bytes() == id)
         })
     }
 }

@@ -43,7 +43,7 @@ pub fn table(default_upstream: Group) -> Table {
 pub fn with_ids(table: &mut Table, known: &[&str]) {
     let mut ids = PrivateIds::default();
     for id in known {
-        ids.add(id.parse().unwrap(), Knowledge::of(Origin::Static));
+        ids.add(&id.parse().unwrap(), Knowledge::of(&Origin::Static));
     }
     table.ids = Arc::new(ids);
 }

@@ -196,7 +196,7 @@ pub fn table(port: u16, private: &[&str]) -> Table {
     let names = Names { private_names, learn: true, ..Names::default() };
     let mut ids = PrivateIds::default();
     for id in private {
-        ids.add(id.parse().unwrap(), Knowledge::of(Origin::Static));
+        ids.add(&id.parse().unwrap(), Knowledge::of(&Origin::Static));
     }
     let mut table = Table::new(vec![endpoint], Arc::new(names), None).unwrap();
     table.ids = Arc::new(ids);

@@ -157,8 +157,8 @@ pub fn table(endpoint: u16, ids: &[&str]) -> Table {
     let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: endpoint };
     let mut known = PrivateIds::default();
     for id in ids {
-        let everywhere = Knowledge::of(Origin::Static);
-        known.add(id.parse::<ApiId>().unwrap(), everywhere);
+        let everywhere = Knowledge::of(&Origin::Static);
+        known.add(&id.parse::<ApiId>().unwrap(), everywhere);
     }
     let mut table = Table::new(vec![endpoint], Arc::new(Names::default()), None).unwrap();
     table.ids = Arc::new(known);

@@ -38,7 +38,7 @@ fn table() -> Table {
     let endpoints = vec![endpoint("us-east-1", us), endpoint("eu-west-1", eu), endpoint("ap-south-1", ap)];
     let mut ids = PrivateIds::default();
     for id in ["priv1", "pub1"] {
-        ids.add(id.parse().unwrap(), Knowledge::of(Origin::Static));
+        ids.add(&id.parse().unwrap(), Knowledge::of(&Origin::Static));
     }
     let mut table = Table::new(endpoints, Arc::new(names), None).unwrap();
     table.ids = Arc::new(ids);

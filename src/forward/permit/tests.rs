@@ -20,8 +20,8 @@ fn table() -> Table {
         ..Names::default()
     };
     let mut ids = PrivateIds::default();
-    let everywhere = Knowledge::of(Origin::Static);
-    ids.add("a1b2c3d4e5".parse().unwrap(), everywhere);
+    let everywhere = Knowledge::of(&Origin::Static);
+    ids.add(&"a1b2c3d4e5".parse().unwrap(), everywhere);
     let mut table = Table::new(vec![endpoint("us-east-1"), endpoint("eu-west-1")], Arc::new(names), None).unwrap();
     table.ids = Arc::new(ids);
     table

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Addresses, Names, PrivateIds};
+use crate::policy::{Addresses, Names, PrivateIds, Region};
 
 const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 
@@ -22,8 +22,12 @@ fn endpoint(region: &str, vpce_id: Option<&str>) -> Endpoint {
     }
 }
 
-fn said(region: Option<&str>, binding: Option<Binding>) -> Knowledge {
-    Knowledge { region: region.map(|r| r.parse().unwrap()), binding, ..Knowledge::of(Origin::Static) }
+fn vpce(id: &str) -> VpceId {
+    id.parse().unwrap()
+}
+
+fn everywhere() -> Knowledge<'static> {
+    Knowledge::of(&Origin::Static)
 }
 
 /// Two endpoints in us-east-1, one in eu-west-1; some ids, names and zones.
@@ -41,14 +45,17 @@ fn table() -> Table {
         endpoint("eu-west-1", Some("vpce-0ccccccccccccccc0")),
     ];
     let mut ids = PrivateIds::default();
-    ids.add("priv1".parse().unwrap(), said(None, None));
-    ids.add("both1".parse().unwrap(), said(None, None));
-    ids.add("bound1".parse().unwrap(), said(None, Some(Binding::Ids(vec!["vpce-0bbbbbbbbbbbbbbb0".parse().unwrap()]))));
-    ids.add(
-        "astray1".parse().unwrap(),
-        said(None, Some(Binding::Ids(vec!["vpce-0ccccccccccccccc0".parse().unwrap()]))),
-    );
-    ids.add("eu1".parse().unwrap(), said(Some("eu-west-1"), Some(Binding::Index(EndpointIndex(2)))));
+    let (eu, second, third) =
+        ("eu-west-1".parse().unwrap(), vpce("vpce-0bbbbbbbbbbbbbbb0"), vpce("vpce-0ccccccccccccccc0"));
+    for (id, region, binding) in [
+        ("priv1", None, None),
+        ("both1", None, None),
+        ("bound1", None, Some(Binding::Ids(std::slice::from_ref(&second)))),
+        ("astray1", None, Some(Binding::Ids(std::slice::from_ref(&third)))),
+        ("eu1", Some(&eu), Some(Binding::Index(EndpointIndex(2)))),
+    ] {
+        ids.add(&id.parse().unwrap(), Knowledge { region, binding, ..everywhere() });
+    }
     let mut table = Table::new(endpoints, Arc::new(names), None).unwrap();
     table.ids = Arc::new(ids);
     table
@@ -122,7 +129,7 @@ fn every_partition_has_its_zone() {
     ] {
         let mut table = Table::new(vec![endpoint(region, None)], Arc::default(), None).unwrap();
         let mut ids = PrivateIds::default();
-        ids.add("priv1".parse().unwrap(), said(None, None));
+        ids.add(&"priv1".parse().unwrap(), everywhere());
         table.ids = Arc::new(ids);
         assert_eq!(route(&table, &name(&format!("priv1.{zone}"))).rule, Rule::PrivateId, "{zone}");
         assert_eq!(route(&table, &name(zone)).rule, Rule::Apex, "{zone}");
@@ -167,6 +174,29 @@ fn an_id_learned_from_public_dns_goes_to_the_endpoint_of_its_own_region_only() {
     assert_eq!(decide(&table, "fresh1.execute-api.eu-west-1.amazonaws.com"), (5, "public".to_owned()));
 }
 
+#[test]
+fn the_first_statement_that_names_an_endpoint_here_decides_the_endpoint_and_the_first_one_is_who_said_so() {
+    let mut table = table();
+    let (eu, here, elsewhere): (Region, _, _) =
+        ("eu-west-1".parse().unwrap(), vpce("vpce-0bbbbbbbbbbbbbbb0"), vpce("vpce-0ddddddddddddddd0"));
+    let source = Origin::Source("file /ids".into());
+    let mut ids = PrivateIds::default();
+    let id = "many1".parse().unwrap();
+    let index = |index| Some(Binding::Index(EndpointIndex(index)));
+    // Of another region; without an endpoint; with one that is not configured; with one that is; and one more.
+    ids.add(&id, Knowledge { region: Some(&eu), binding: index(2), ..Knowledge::of(&Origin::Endpoint) });
+    ids.add(&id, everywhere());
+    ids.add(&id, Knowledge { binding: Some(Binding::Ids(std::slice::from_ref(&elsewhere))), ..Knowledge::of(&source) });
+    ids.add(&id, Knowledge { binding: Some(Binding::Ids(&[elsewhere, here])), ..Knowledge::of(&source) });
+    ids.add(&id, Knowledge { binding: index(0), ..Knowledge::of(&source) });
+    table.ids = Arc::new(ids);
+    let host = name(&format!("many1.{ZONE}"));
+    assert_eq!(decide(&table, &format!("many1.{ZONE}")), (2, "0b".to_owned()));
+    assert_eq!(route(&table, &host).origin, Some(&Origin::Static));
+    let abroad = name("many1.execute-api.eu-west-1.amazonaws.com");
+    assert_eq!(route(&table, &abroad).origin, Some(&Origin::Endpoint));
+}
+
 /// Names near the zones: the right one, one label off, and arbitrary ones.
 fn any_host() -> impl Strategy<Value = String> {
     let label = "[a-z0-9]{1,12}|d-[a-z0-9]{3}|priv1|pub1|bound1|[a-z0-9]{3}-vpce-0bbbbbbbbbbbbbbb0";
@@ -202,7 +232,7 @@ proptest! {
     fn a_private_id_in_a_region_with_an_endpoint_is_never_public_unless_listed(id in "[a-z0-9]{1,12}", listed: bool) {
         let mut table = table();
         let mut ids = PrivateIds::default();
-        ids.add(id.parse().unwrap(), said(None, None));
+        ids.add(&id.parse().unwrap(), everywhere());
         table.ids = Arc::new(ids);
         let always_public_ids = listed.then(|| id.parse().unwrap()).into_iter().collect();
         table.names = Arc::new(Names { always_public_ids, ..Names::default() });

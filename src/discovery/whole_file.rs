@@ -1,0 +1,136 @@
+//! Files that are read whole and replaced whole: what `source::file` reads, what `last_good` keeps. Blocks; callers are
+//! on a thread that may.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// A temporary file this old was left by a process that was killed while it wrote.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// What tells one state of a file from another, as far as the file system can: device, inode, size, and the times of the
+/// last change of content and of anything, in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// When anything of it changed last, by the clock of the file system.
+    pub(super) fn changed_at(&self) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(self.changed.0).ok()?))
+    }
+}
+
+/// Reads a regular file of at most `max` octets, through symlinks; what it was before the read, and after.
+///
+/// # Errors
+/// The system's; `InvalidInput` for what is no regular file, `FileTooLarge`.
+pub(super) fn read(path: &Path, max: usize) -> io::Result<(Vec<u8>, Metadata, Metadata)> {
+    // Seen before it is opened, as opening some devices does something; not waited for, as a pipe may have taken its place.
+    refuse_unless_regular(&fs::metadata(path)?)?;
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let before = file.metadata()?;
+    refuse_unless_regular(&before)?;
+    let mut text = Vec::new();
+    (&mut file).take(max as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > max {
+        let rule = format!("it is longer than {max} octets: split it, or leave out what nobody asks for");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, rule));
+    }
+    Ok((text, before, file.metadata()?))
+}
+
+fn refuse_unless_regular(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let rule = if metadata.is_dir() { "it is a directory: name a file in it" } else { "it is no regular file" };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, rule))
+}
+
+/// Puts a file that only we may read in the place of whatever is there, or leaves that as it was. On disk when it returns.
+///
+/// # Errors
+/// The system's.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+    };
+    fs::create_dir_all(folder)?;
+    let prefix = format!(".{}.", name.to_string_lossy());
+    remove_abandoned(folder, &prefix);
+    let mut temporary = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Removes what processes that were killed have left. What cannot be removed stays: it harms nothing but the disk's space.
+fn remove_abandoned(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let is_ours = |name: &str| name.starts_with(prefix) && name.ends_with(".tmp");
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&pipe, folder.path(), Path::new("/dev/zero")] {
+            assert_eq!(read(path, 10).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_may_have_as_many_octets_as_said_and_not_one_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap().0, b"12345");
+        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn only_old_leftovers_of_the_same_file_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, age: u64| {
+            let path = folder.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            path
+        };
+        let (left, young) = (file(".list.abc.tmp", 4000), file(".list.def.tmp", 10));
+        let (foreign, own) = (file(".other.abc.tmp", 4000), file("list", 4000));
+        replace(&own, b"new").unwrap();
+        assert!(!left.exists() && young.exists() && foreign.exists());
+        assert_eq!(fs::read(&own).unwrap(), b"new");
+    }
+}
