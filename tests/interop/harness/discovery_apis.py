@@ -45,7 +45,7 @@ def listed(lab, report):
     report.check("/ready is 200", [] if get("/ready")[0] == 200 else str(get("/ready")))
 
 
-def changes(lab, report):
+def changes(lab, report, short):
     report.section(f"APIs that come, go and change their type, interval {INTERVAL} s")
 
     def follows(what, api, wanted):
@@ -55,10 +55,11 @@ def changes(lab, report):
 
     api = lab.create(0, "PRIVATE")
     follows("a new private API leads to the endpoint", api, ENDPOINT)
-    lab.change(api, "REGIONAL")
-    follows("made REGIONAL, it is public", api, [PUBLIC_ADDRESS])
-    lab.change(api, "PRIVATE")
-    follows("made PRIVATE again, it leads to the endpoint", api, ENDPOINT)
+    if not short:
+        lab.change(api, "REGIONAL")
+        follows("made REGIONAL, it is public", api, [PUBLIC_ADDRESS])
+        lab.change(api, "PRIVATE")
+        follows("made PRIVATE again, it leads to the endpoint", api, ENDPOINT)
     lab.delete(api)
     follows("deleted, it is public", api, [PUBLIC_ADDRESS])
 
@@ -148,18 +149,14 @@ def restarted(lab, report, configuration, sidegate, short):
     sidegate.signal(signal.SIGKILL)
     sidegate.wait(5)
     sidegate = lab.run(configuration)
-    began = time.monotonic()
-    first = lab.resolve(private[0])
-    report.check(
-        f"the first question is answered from the last good list, {time.monotonic() - began:.2f} s after it is bound",
-        [] if first == sorted(lab.addresses(private[0])) else str(first),
-    )
-    report.check(f"all {len(private)} private ids", lab.problems(private))
+    # The endpoint's addresses are asked for, the ids are there.
+    seconds = lab.seconds_until(lambda: get("/ready")[0] == 200, 5, lambda: str(get("/ready")))
+    report.check(f"ready {seconds:.1f} s after it is bound")
+    report.check(f"all {len(private)} private ids are answered from the last good list", lab.problems(private))
     report.check("... and 50 others go public", lab.problems(lab.of_kind("REGIONAL", "EDGE")[:50]))
     now = source()
     told = now["from_disk"] and now["ids"] == len(private) and now["as_of"]
     report.check("/status: from disk, and as of when", [] if told else str(now))
-    report.check("/ready is 200", [] if get("/ready")[0] == 200 else str(get("/ready")))
     found = lab.route(private[0], configuration)
     told = found.get("decision") == "endpoint" and "api-gateway" in str(found.get("origin"))
     report.check("sidegate route says the endpoint, by API Gateway's word", [] if told else str(found))
@@ -230,7 +227,7 @@ def check(lab, report, short):
     configuration = lab.configuration(API_SOURCE, state=True)
     sidegate = lab.run(configuration)
     listed(lab, report)
-    changes(lab, report)
+    changes(lab, report, short)
     failures(lab, report, sidegate, short)
     removals(lab, report, sidegate, short)
     restarted(lab, report, configuration, sidegate, short)
