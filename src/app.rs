@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::admin_listener::AdminListener;
-use self::closures::{follow, liveness, look_up, observer, resolve, told};
+use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
 pub use self::status::{rfc3339, said};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{self, Discovery, List, Metadata, SourceStatus};
+use crate::discovery::{self, Discovery, EndpointHealth, List, Metadata, SourceStatus};
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
 use crate::policy::Table;
@@ -91,7 +91,7 @@ impl App {
         let mut admin = admin.transpose()?;
 
         // Before anything says that it is ready.
-        let following = follow(&discovery, plane.service(), tools, Some(&readiness));
+        let following = follow(&discovery, plane.service(), tools, &surroundings.metadata, Some(&readiness));
         plane.serve()?;
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
@@ -159,6 +159,11 @@ impl App {
         self.reloads.count(succeeded);
     }
 
+    /// What is known of every endpoint's addresses, in the order of the configuration.
+    pub fn address_health(&self) -> Vec<EndpointHealth> {
+        self.discovery.borrow().address_health()
+    }
+
     /// Changes to another configuration; what is in flight goes on.
     ///
     /// # Errors
@@ -185,7 +190,8 @@ impl App {
         }
         // What has not happened yet is still waited for; once ready it stays so.
         let pending = self.readiness.state() != admin::State::Ready;
-        self.following = follow(&discovery, self.plane.service(), tools, pending.then_some(&self.readiness));
+        let (service, metadata) = (self.plane.service(), &self.surroundings.metadata);
+        self.following = follow(&discovery, service, tools, metadata, pending.then_some(&self.readiness));
         self.discovery.send_replace(discovery);
         self.gate.send_replace(gate(&config));
         self.dns_addresses.send_replace(self.plane.addresses());
@@ -249,12 +255,13 @@ pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams
 fn forward_surroundings(
     dns_listen: &[SocketAddr],
     admin: Option<SocketAddr>,
-    discovery: &Discovery,
+    discovery: &Arc<Discovery>,
     dns: &Plane,
 ) -> forward::Surroundings {
     // Those that listen, and those that will.
     let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
-    forward::Surroundings { table: discovery.table(), resolve: resolve(dns.service()), other_listeners }
+    let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
+    forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
 }
 
 /// Who may ask admin.

@@ -117,8 +117,8 @@ fn uncommented() -> String {
 #[test]
 fn the_shipped_defaults_read_as_a_file_are_the_defaults() {
     let mut file = loaded(DEFAULT_TOML);
-    assert!(file.default_upstream_is_set && file.vpc_is_set);
-    (file.default_upstream_is_set, file.vpc_is_set) = (false, false);
+    assert!(file.default_upstream_is_set && file.vpc_is_set && file.state_dir_is_set);
+    (file.default_upstream_is_set, file.vpc_is_set, file.state_dir_is_set) = (false, false, false);
     assert_eq!(file, Config::load(&Inputs::default()).unwrap());
 }
 

@@ -178,7 +178,8 @@ async fn a_start_without_the_file_begins_with_the_last_good_list() {
     known(&app, 1).await;
     // The list is in force before it is on disk.
     timeout(PATIENCE, async {
-        while !lab.state().exists() || files(&lab.state()).is_empty() {
+        while !lab.state().exists() || !files(&lab.state()).iter().any(|file| file.extension() == Some("json".as_ref()))
+        {
             tokio::task::yield_now().await;
         }
     })

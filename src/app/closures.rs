@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 
 use super::{reloads, status};
 use crate::admin::{Act, Readiness};
-use crate::discovery::{Discovery, Found, LookUp, Tools};
+use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
 use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
-use crate::forward::{Resolve, ResolveError};
+use crate::forward::{self, OnAttempt, Resolve, ResolveError};
 use crate::policy::Upstream;
 
 /// What `/ready` calls the first attempt to look endpoints up.
@@ -32,6 +32,7 @@ pub(super) fn follow(
     discovery: &Arc<Discovery>,
     service: watch::Receiver<Arc<Service>>,
     tools: Tools,
+    metadata: &Metadata,
     readiness: Option<&Readiness>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -45,7 +46,8 @@ pub(super) fn follow(
             });
         }
     }
-    tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), attempted));
+    tasks.spawn(Arc::clone(discovery).follow_endpoints(look_up(service), metadata.clone(), attempted));
+    tasks.spawn(Arc::clone(discovery).follow_health());
     tasks.spawn(Arc::clone(discovery).follow_sources(tools));
     let discovery = Arc::clone(discovery);
     tasks.spawn(async move { discovery.expire_learned().await });
@@ -63,6 +65,19 @@ pub(super) fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
             let ttl = message.answer.iter().map(|record| record.ttl).min().unwrap_or(0);
             Ok(Found { addresses: message.addresses().collect(), ttl: Duration::from_secs(ttl.into()) })
         })
+    })
+}
+
+/// Tells a discovery how attempts to connect to its endpoints ended.
+pub(super) fn on_attempt(discovery: &Arc<Discovery>) -> OnAttempt {
+    let discovery = Arc::clone(discovery);
+    Arc::new(move |attempt| {
+        let end = match attempt.end {
+            forward::AttemptEnd::Connected => discovery::AttemptEnd::Connected,
+            forward::AttemptEnd::Failed(error) => discovery::AttemptEnd::Failed(error.to_string()),
+            forward::AttemptEnd::Overtaken => discovery::AttemptEnd::Overtaken,
+        };
+        discovery.attempted(attempt.address, attempt.begun.into_std(), &end);
     })
 }
 

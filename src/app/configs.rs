@@ -85,7 +85,4 @@ pub(super) fn warn_of_gaps(config: &Config) {
             "names that only the VPC knows go to public DNS: set upstream.default = \"vpc\" if there are any"
         );
     }
-    if config.endpoints.iter().any(|endpoint| endpoint.health == HealthCheck::Tcp) {
-        tracing::warn!("endpoint.health = \"tcp\" is not part of this version: static addresses are always answered");
-    }
 }

@@ -7,7 +7,7 @@ use aws_smithy_types::date_time::Format;
 use serde_json::{Value, json};
 
 use super::reloads;
-use crate::discovery::{Discovery, Held, SourceStatus};
+use crate::discovery::{Discovery, EndpointHealth, HealthCheck, Held, SourceStatus, Standing};
 use crate::policy::{ApiId, Binding, Endpoint, Region, Table};
 
 /// Ids listed one by one at most; the count is that of all.
@@ -18,7 +18,7 @@ pub(super) fn status(discovery: &Discovery, reloads: &reloads::Totals) -> String
     let table = discovery.table().borrow().clone();
     let status = json!({
         "sources": discovery.sources().iter().map(source).collect::<Vec<_>>(),
-        "endpoints": table.endpoints().iter().map(endpoint).collect::<Vec<_>>(),
+        "endpoints": table.endpoints().iter().zip(&discovery.address_health()).map(endpoint).collect::<Vec<_>>(),
         "ids": { "count": table.ids.len(), "listed": listed(&table) },
         "learned": table.learned.len(),
         "not_ready": table.not_ready.as_ref().map(ToString::to_string),
@@ -47,16 +47,32 @@ fn source(source: &SourceStatus) -> Value {
     })
 }
 
-fn endpoint(endpoint: &Endpoint) -> Value {
-    let addresses = &endpoint.addresses;
-    let v4 = addresses.v4.iter().enumerate().map(|(at, ip)| json!({ "address": ip, "near": at < addresses.near_v4 }));
-    let v6 = addresses.v6.iter().enumerate().map(|(at, ip)| json!({ "address": ip, "near": at < addresses.near_v6 }));
+fn endpoint((endpoint, health): (&Endpoint, &EndpointHealth)) -> Value {
+    let addresses = health.addresses.iter().map(|address| {
+        json!({
+            "address": address.address,
+            "near": address.is_near,
+            "up": address.standing != Standing::Down,
+            "standing": match address.standing {
+                Standing::Up => "up",
+                Standing::Probation => "on probation",
+                Standing::Down => "down",
+            },
+            "for_seconds": address.since.map(|since| since.elapsed().as_secs()),
+            "last_error": address.last_error,
+        })
+    });
     json!({
-        "endpoint": endpoint.label(),
+        "endpoint": health.label,
         "region": endpoint.region.as_str(),
-        "port": endpoint.port,
-        "addresses": v4.chain(v6).collect::<Vec<_>>(),
-        "problem": addresses.problem,
+        "port": health.port,
+        "health": match health.check {
+            HealthCheck::Tcp => "tcp",
+            HealthCheck::Off => "off",
+        },
+        "addresses": addresses.collect::<Vec<_>>(),
+        "all_down": health.is_all_down,
+        "problem": health.problem,
     })
 }
 

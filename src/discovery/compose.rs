@@ -28,18 +28,19 @@ pub(super) fn table(config: &Config, addresses: impl Fn(&EndpointConfig) -> Addr
 /// Static addresses, nearest first; `None` where they come from DNS.
 pub(super) fn static_addresses(endpoint: &EndpointConfig) -> Option<Addresses> {
     match &endpoint.addresses {
-        AddressSource::Static(addresses) => Some(nearest_first(addresses.iter().copied())),
+        AddressSource::Static(addresses) => Some(nearest_first(addresses.iter().copied(), &[])),
         AddressSource::Name(_) | AddressSource::Apex => None,
     }
 }
 
-/// Sorts addresses by family, those in a network of this host first.
-pub(super) fn nearest_first(addresses: impl Iterator<Item = IpAddr>) -> Addresses {
+/// Sorts addresses by family, those in a network of this host first, then those of `zonal`; both are near.
+pub(super) fn nearest_first(addresses: impl Iterator<Item = IpAddr>, zonal: &[IpAddr]) -> Addresses {
     let networks = interfaces::networks();
-    let is_near = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
-    let (near, far): (Vec<_>, Vec<_>) = addresses.partition(is_near);
+    let is_in_subnet = |address: &IpAddr| networks.iter().any(|(_, network)| network.contains(*address));
+    let (in_subnet, others): (Vec<_>, Vec<_>) = addresses.partition(is_in_subnet);
+    let (in_zone, far): (Vec<_>, Vec<_>) = others.into_iter().partition(|address| zonal.contains(address));
     let mut sorted = Addresses::default();
-    for (addresses, is_near) in [(near, true), (far, false)] {
+    for (addresses, is_near) in [(in_subnet, true), (in_zone, true), (far, false)] {
         for address in addresses {
             match address {
                 IpAddr::V4(v4) => sorted.v4.push(v4),

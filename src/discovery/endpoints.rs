@@ -9,10 +9,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, join_all};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::compose::nearest_first;
 use super::merge::Discovery;
+use super::region::Metadata;
+use super::zone::{Zone, is_regional};
 use crate::policy::{Addresses, EndpointIndex, Family, HostName, is_globally_routable};
 
 /// The shortest time between two look-ups, whatever the TTL.
@@ -22,6 +27,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// After a failure: at first, doubled each time, up to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// An endpoint's name in this host's zone has so long: it says which addresses are near, not which there are.
+const ZONAL: Duration = Duration::from_secs(1);
 
 /// What a look-up found: addresses, none where the name has none of the family, and how long they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +43,21 @@ pub type LookUp =
 
 impl Discovery {
     /// Keeps the addresses of all endpoints fresh, for the configuration of this moment. `attempted` is dropped once each
-    /// of them has been looked up once, whatever came of it. Never returns.
-    pub async fn follow_endpoints(self: Arc<Self>, look_up: LookUp, attempted: impl Send + Sync + 'static) {
+    /// of them has been looked up once, whatever came of it. `metadata` is asked for the zone of this host once, if an
+    /// endpoint has a name by zone. Never returns.
+    pub async fn follow_endpoints(
+        self: Arc<Self>,
+        look_up: LookUp,
+        metadata: Metadata,
+        attempted: impl Send + Sync + 'static,
+    ) {
         let attempted = Arc::new(attempted);
+        let zone = async move { metadata.zone().await }.boxed().shared();
         let mut tasks = JoinSet::new();
         for (index, name, is_apex) in self.names_to_look_up() {
-            let follow = Arc::clone(&self).follow(index, name, is_apex, Arc::clone(&look_up), Arc::clone(&attempted));
+            let wanted = WantedName { index, name, is_apex };
+            let zone = is_regional(&name).then(|| zone.clone());
+            let follow = Arc::clone(&self).follow(wanted, Arc::clone(&look_up), zone, Arc::clone(&attempted));
             tasks.spawn(follow);
         }
         drop(attempted);
@@ -51,16 +67,18 @@ impl Discovery {
 
     async fn follow(
         self: Arc<Self>,
-        index: EndpointIndex,
-        name: HostName,
-        is_apex: bool,
+        WantedName { index, name, is_apex }: WantedName,
         look_up: LookUp,
+        zone: Option<impl Future<Output = Option<Zone>> + Unpin + Send>,
         attempted: impl Send,
     ) {
         let mut attempted = Some(attempted);
         let mut retry = FIRST_RETRY;
+        let mut zone: OptionFuture<_> = zone.into();
+        let (mut is_zone_awaited, mut zonal) = (true, Zonal::default());
         loop {
-            let wait = match look_up_once(&name, is_apex, &self.addresses(index), &look_up).await {
+            zonal.look_up(&look_up).await;
+            let wait = match look_up_once(&name, is_apex, &self.addresses(index), &zonal.addresses(), &look_up).await {
                 Ok((addresses, ttl)) => {
                     retry = FIRST_RETRY;
                     self.set_found(index, addresses);
@@ -74,14 +92,27 @@ impl Discovery {
                 }
             };
             attempted.take();
-            tokio::time::sleep(wait).await;
+            let next = tokio::time::Instant::now() + wait;
+            if is_zone_awaited {
+                tokio::select! {
+                    found = &mut zone => {
+                        is_zone_awaited = false;
+                        zonal = Zonal::of(&found.flatten().map(|zone| zone.names_of(&name)).unwrap_or_default());
+                        if !zonal.0.is_empty() {
+                            continue;
+                        }
+                    }
+                    () = tokio::time::sleep_until(next) => continue,
+                }
+            }
+            tokio::time::sleep_until(next).await;
         }
     }
 
     /// Looks every endpoint up once, for commands that end.
     pub async fn look_up_endpoints(&self, look_up: &LookUp) {
         for (index, name, is_apex) in self.names_to_look_up() {
-            match look_up_once(&name, is_apex, &self.addresses(index), look_up).await {
+            match look_up_once(&name, is_apex, &self.addresses(index), &[], look_up).await {
                 Ok((addresses, _)) => self.set_found(index, addresses),
                 Err(problem) => self.set_problem(index, problem),
             }
@@ -111,9 +142,37 @@ impl Discovery {
             self.set_addresses(index, addresses);
         }
     }
+}
 
-    fn addresses(&self, EndpointIndex(index): EndpointIndex) -> Addresses {
-        self.table().borrow().endpoints().get(index).map(|endpoint| endpoint.addresses.clone()).unwrap_or_default()
+/// A name whose addresses are an endpoint's.
+struct WantedName {
+    index: EndpointIndex,
+    name: HostName,
+    is_apex: bool,
+}
+
+/// What an endpoint's names in this host's zone say, by the zone's name and by its id; at most one of them exists.
+#[derive(Default)]
+struct Zonal(Vec<(HostName, Family, Vec<IpAddr>)>);
+
+impl Zonal {
+    fn of(names: &[HostName]) -> Self {
+        let both = |name: &HostName| [Family::V4, Family::V6].map(|family| (*name, family, Vec::new()));
+        Self(names.iter().flat_map(both).collect())
+    }
+
+    /// Asks for all of them at once. What is not answered in time stays as it was.
+    async fn look_up(&mut self, look_up: &LookUp) {
+        let questions = self.0.iter_mut().map(|(name, family, known)| async {
+            if let Ok(Ok(found)) = timeout(ZONAL, look_up(*name, *family)).await {
+                *known = found.addresses;
+            }
+        });
+        join_all(questions).await;
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.0.iter().flat_map(|(_, _, known)| known).copied().collect()
     }
 }
 
@@ -121,6 +180,7 @@ async fn look_up_once(
     name: &HostName,
     is_apex: bool,
     before: &Addresses,
+    zonal: &[IpAddr],
     look_up: &LookUp,
 ) -> Result<(Addresses, Duration), String> {
     let (v4, v6) = tokio::join!(look_up(*name, Family::V4), look_up(*name, Family::V6));
@@ -137,7 +197,7 @@ async fn look_up_once(
         let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));
     };
-    let addresses = nearest_first(found.into_iter());
+    let addresses = nearest_first(found.into_iter(), zonal);
     if is_apex && is_public(&addresses) {
         let problem = format!(
             "{name} resolves to public addresses: private DNS is off for this VPC's execute-api endpoint, or there is none; \

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
+use super::addresses::{Followed, now};
 use super::compose::{self, static_addresses};
 use super::config::{AddressSource, Config, EndpointConfig};
 use super::learned::Learned;
 use super::list::List;
 use super::source::Source;
-use crate::policy::{Addresses, EndpointIndex, HostName, NotReady, Region, Table, TableError};
+use crate::policy::{EndpointIndex, HostName, NotReady, Region, Table, TableError};
 
 /// What is known, and the table made from it.
 #[derive(Debug)]
@@ -26,10 +27,14 @@ pub struct Discovery {
     table: watch::Sender<Arc<Table>>,
     /// Something is held that will have to be forgotten.
     learned_something: Notify,
+    /// Other addresses are to be probed, or one has to be brought back later.
+    pub(super) health_changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
+    /// In the order of the configuration.
+    pub(super) endpoints: Vec<Followed>,
     learned: Learned,
     /// The lists that the table is made of, each by its source's name.
     lists: Vec<(Arc<str>, Arc<List>)>,
@@ -53,32 +58,38 @@ impl Discovery {
         self.table.subscribe()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes the table with a change; what was computed under the one before it is void.
-    fn publish(&self, change: impl FnOnce(&mut Table)) {
+    pub(super) fn publish(&self, change: impl FnOnce(&mut Table)) {
+        self.publish_quietly(|table| {
+            change(table);
+            table.generation = next_generation();
+        });
+    }
+
+    /// Publishes the table with a change that makes nothing void.
+    pub(super) fn publish_quietly(&self, change: impl FnOnce(&mut Table)) {
         self.table.send_modify(|table| {
             let mut next = Table::clone(table);
             change(&mut next);
-            next.generation = next_generation();
             *table = Arc::new(next);
         });
     }
 
     /// What takes this one's place under another configuration. Addresses of endpoints and lists of sources that stay are
-    /// known to it until they are looked up anew; what was learned is forgotten.
+    /// known to it until they are looked up anew, and the health of addresses that stay; what was learned is forgotten.
     ///
     /// # Errors
     /// As [`Discovery::new`].
     pub fn successor(&self, config: Config) -> Result<Self, TableError> {
-        let current = Arc::clone(&self.table.borrow());
         // An endpoint that names no region, or asks for the apex, is another one under another region or suffix.
         let same_zones = self.config.region == config.region && self.config.dns_suffix == config.dns_suffix;
         let known = |endpoint: &EndpointConfig| {
             let position = self.config.endpoints.iter().position(|was| same_zones && was == endpoint)?;
-            Some(current.endpoints().get(position)?.addresses.clone())
+            Some(self.addresses(EndpointIndex(position)))
         };
         let addresses =
             |endpoint: &EndpointConfig| static_addresses(endpoint).or_else(|| known(endpoint)).unwrap_or_default();
@@ -90,7 +101,9 @@ impl Discovery {
                 None => source.recall(),
             }
         }
-        Ok(Self::of(config, sources, table))
+        let successor = Self::of(config, sources, table);
+        successor.inherit_health(self);
+        Ok(successor)
     }
 
     fn of(config: Config, sources: Vec<Arc<Source>>, mut table: Table) -> Self {
@@ -101,13 +114,21 @@ impl Discovery {
         }
         table.not_ready = not_ready(&sources);
         table.generation = next_generation();
+        let followed = config.endpoints.iter().zip(table.endpoints());
+        let endpoints = followed.map(|(config, endpoint)| Followed::new(config, endpoint, now())).collect();
         Self {
             config,
             sources,
-            state: Mutex::new(State { lists, ..State::default() }),
+            state: Mutex::new(State { endpoints, lists, ..State::default() }),
             table: watch::Sender::new(Arc::new(table)),
             learned_something: Notify::new(),
+            health_changed: Notify::new(),
         }
+    }
+
+    /// Whether the table holds the list of the source of this name.
+    pub(super) fn has_list_of(&self, label: &str) -> bool {
+        self.state().lists.iter().any(|(of, _)| **of == *label)
     }
 
     /// Makes the lists of all sources part of the table, now and whenever one changes. Never returns.
@@ -140,29 +161,14 @@ impl Discovery {
         if ids.is_none() && self.table.borrow().not_ready == not_ready {
             return;
         }
-        self.state().lists = lists;
+        let mut state = self.state();
+        state.lists = lists;
         self.publish(|table| {
             table.not_ready = not_ready;
             if let Some(ids) = ids {
                 table.ids = ids;
             }
         });
-    }
-
-    /// Sets what was found for an endpoint. A TTL that starts anew changes no route.
-    pub(super) fn set_addresses(&self, index: EndpointIndex, addresses: Addresses) {
-        let current = Arc::clone(&self.table.borrow());
-        let Some(endpoint) = current.endpoints().get(index.0) else { return };
-        let same = Addresses { fresh_until: addresses.fresh_until, ..endpoint.addresses.clone() } == addresses;
-        if same {
-            self.table.send_modify(|table| {
-                let mut next = Table::clone(table);
-                next.set_addresses(index, addresses);
-                *table = Arc::new(next);
-            });
-        } else {
-            self.publish(|table| table.set_addresses(index, addresses));
-        }
     }
 
     /// Public DNS says that a name does not exist which could be a private API's.

@@ -11,25 +11,32 @@
 //! - `whole_file`: files that are read whole and replaced whole
 //! - `learned`: ids that public DNS does not know
 //! - `endpoints`: addresses of endpoints, kept fresh
-//! - `region`: which region this host is in
+//! - `addresses`: those of them that let us connect, by `health`, which `probe` and the forwarder's dialer feed
+//! - `region`, `zone`: which region and which availability zone this host is in
 
+mod addresses;
 mod compose;
 mod config;
 mod endpoints;
 mod guard;
+mod health;
 mod last_good;
 mod learned;
 mod list;
 mod merge;
+mod probe;
 mod region;
 mod source;
 mod sources;
 mod status;
 mod whole_file;
+mod zone;
 
+pub use addresses::{AddressHealth, EndpointHealth};
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 pub use endpoints::{Found, LookUp};
 pub use guard::Held;
+pub use health::{AttemptEnd, Standing};
 pub use list::{Entry, List, ListError};
 pub use merge::Discovery;
 pub use region::{Metadata, RegionError};

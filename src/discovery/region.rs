@@ -74,7 +74,7 @@ async fn region_of_task(uri: &str) -> Result<Region, String> {
     arn.split(':').nth(3).unwrap_or_default().parse().map_err(|_| "its task ARN has no region".to_owned())
 }
 
-async fn fetch(method: Method, uri: &str, extra: Option<(&str, &str)>) -> Result<String, String> {
+pub(super) async fn fetch(method: Method, uri: &str, extra: Option<(&str, &str)>) -> Result<String, String> {
     let uri: Uri = uri.parse().map_err(|_| format!("{uri} is no URL"))?;
     let authority = uri.authority().ok_or("no host")?.clone();
     let port = authority.port_u16().unwrap_or(80);

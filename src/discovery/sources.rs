@@ -56,12 +56,16 @@ impl Discovery {
         self.merge_lists_now().await;
     }
 
-    /// The required sources that have no list yet, by the names they go by in logs, each with the moment it has one.
-    pub fn awaited_lists(&self) -> Vec<(String, impl Future<Output = ()> + Send + 'static)> {
+    /// The required sources that have no list yet, by the names they go by in logs, each with the moment the table has it.
+    pub fn awaited_lists(self: &Arc<Self>) -> Vec<(String, impl Future<Output = ()> + Send + 'static)> {
         let is_awaited = |source: &&Arc<Source>| source.config.required && source.list().is_none();
         let awaited = self.sources.iter().filter(is_awaited).map(|source| {
-            let mut snapshots = source.subscribe();
-            let arrived = async move { _ = snapshots.wait_for(|snapshot| snapshot.list.is_some()).await };
+            let (discovery, label) = (Arc::clone(self), Arc::clone(&source.label));
+            let arrived = async move {
+                let mut table = discovery.table();
+                // The sender is ours, so that it cannot be gone.
+                while !discovery.has_list_of(&label) && table.changed().await.is_ok() {}
+            };
             (source.label.to_string(), arrived)
         });
         awaited.collect()

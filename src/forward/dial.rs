@@ -20,7 +20,7 @@ use super::address::AddressRules;
 use super::dead::DeadAddresses;
 use super::own::OwnConnections;
 use super::permit::{Permit, Way};
-use super::race::{self, Failure};
+use super::race::{self, Attempt, AttemptEnd, Failure};
 use super::refusal::{Cause, Refusal};
 use crate::egress_proxy::{EgressError, EgressProxy, Host};
 use crate::policy::{Endpoint, Family, HostName, Upstream};
@@ -51,6 +51,10 @@ pub type Resolve = Arc<dyn Fn(HostName, Family, Upstream) -> Resolving + Send + 
 /// A look-up under way.
 pub type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
+/// Is told of every attempt to connect to an address of an endpoint, at the endpoint's own port: whoever answers with these
+/// addresses learns by that which of them let nobody in. Called in the middle of a dial, so that it must not wait.
+pub type OnAttempt = Arc<dyn Fn(Attempt<'_>) + Send + Sync>;
+
 type Resolved = Result<Vec<IpAddr>, ResolveError>;
 
 /// A connection, and the permit it was dialled by.
@@ -65,6 +69,7 @@ pub struct Dialled {
 /// Connects to permitted destinations.
 pub struct Dialer {
     pub resolve: Resolve,
+    pub on_attempt: OnAttempt,
     pub addresses: AddressRules,
     /// The port of public APIs: 443 but in labs.
     pub public_port: u16,
@@ -83,9 +88,15 @@ impl std::fmt::Debug for Dialer {
 }
 
 impl Dialer {
-    pub fn new(resolve: Resolve, addresses: AddressRules, public_port: u16, parent_proxy: Option<EgressProxy>) -> Self {
+    pub fn new(
+        resolve: Resolve,
+        on_attempt: OnAttempt,
+        addresses: AddressRules,
+        public_port: u16,
+        parent_proxy: Option<EgressProxy>,
+    ) -> Self {
         let (dead, own, turn) = (DeadAddresses::default(), OwnConnections::default(), AtomicUsize::new(0));
-        Self { resolve, addresses, public_port, parent_proxy, dead, own, turn }
+        Self { resolve, on_attempt, addresses, public_port, parent_proxy, dead, own, turn }
     }
 
     /// Connects to what is permitted, within ten seconds.
@@ -159,7 +170,7 @@ impl Dialer {
             addresses.into_iter().filter(|address| !self.addresses.is_our_own(*address)).collect()
         }
         .boxed();
-        let (stream, address) = self.first(found).await.map_err(|failure| match failure {
+        let (stream, address) = self.first(found, None).await.map_err(|failure| match failure {
             Some((address, error)) => refused(Cause::ParentProxy, format!("{address}: {error}")),
             None => refused(Cause::ParentProxy, "its name has no address".to_owned()),
         })?;
@@ -179,16 +190,29 @@ impl Dialer {
             addresses.into_iter().filter(pass).collect::<Vec<_>>()
         };
         let found = Found { now: allowed(found.now), late: found.late.map(&allowed).boxed() };
-        self.first(found).await.map_err(|failed| match failed {
+        self.first(found, permit.way.endpoint()).await.map_err(|failed| match failed {
             Some((address, error)) => failure(permit, address, &error),
             None => lock(&refused).take().unwrap_or_else(|| no_address(permit)),
         })
     }
 
-    async fn first(&self, Found { mut now, late }: Found<'_>) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
+    async fn first(
+        &self,
+        Found { mut now, late }: Found<'_>,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
         self.dead.last(&mut now, Instant::now());
-        let (stream, address) = race::connect(now, late, |address| self.dead.failed(address, Instant::now())).await?;
-        self.dead.connected(address);
+        let over = |attempt: Attempt<'_>| {
+            match attempt.end {
+                AttemptEnd::Connected => self.dead.connected(attempt.address),
+                AttemptEnd::Failed(_) | AttemptEnd::Overtaken => self.dead.failed(attempt.address, Instant::now()),
+            }
+            // Another port, which `forward.allow` may name, says nothing of the endpoint.
+            if endpoint.is_some_and(|endpoint| endpoint.port == attempt.address.port()) {
+                (self.on_attempt)(attempt);
+            }
+        };
+        let (stream, address) = race::connect(now, late, over).await?;
         if let Ok(local) = stream.local_addr() {
             self.own.opened(local, address, Instant::now());
         }

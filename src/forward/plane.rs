@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::Journal;
 use super::address::AddressRules;
 use super::config::{Config, Others};
-use super::dial::{Dialer, Resolve};
+use super::dial::{Dialer, OnAttempt, Resolve};
 use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::router::Router;
@@ -34,6 +34,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct Surroundings {
     pub table: watch::Receiver<Arc<Table>>,
     pub resolve: Resolve,
+    /// Learns which addresses of endpoints let us in.
+    pub on_attempt: OnAttempt,
     /// The TCP listeners of this process that are not this plane's.
     pub other_listeners: Vec<SocketAddr>,
 }
@@ -244,7 +246,7 @@ fn service(
     own: Vec<SocketAddr>,
     journal: Arc<Journal>,
 ) -> Result<Service, PlaneError> {
-    let Surroundings { table, resolve, other_listeners } = surroundings;
+    let Surroundings { table, resolve, on_attempt, other_listeners } = surroundings;
     let own_listeners = own.into_iter().chain(other_listeners).collect();
     let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };
     let private = config.connect_listen.iter().all(|listener| listener.ip().is_loopback());
@@ -252,7 +254,7 @@ fn service(
     let router = Router {
         table,
         destinations: Destinations { allow: config.allow.clone(), others },
-        dialer: Dialer::new(resolve, addresses, config.public_port, config.parent_proxy.clone()),
+        dialer: Dialer::new(resolve, on_attempt, addresses, config.public_port, config.parent_proxy.clone()),
     };
     let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new(config)?) };
     Ok(Service { router, clients: config.clients.clone(), journal, http })

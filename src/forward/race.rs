@@ -23,15 +23,34 @@ const MAX_ATTEMPTS: usize = 8;
 /// An attempt that failed.
 pub(super) type Failure = (SocketAddr, io::Error);
 
-/// Connects to the first of `addresses` that accepts; `late` ones join them once they are known. Tells `failed` of each
-/// that does not accept, and of each that another one overtook.
+/// An attempt to connect that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'e> {
+    pub address: SocketAddr,
+    pub begun: Instant,
+    pub end: AttemptEnd<'e>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy)]
+pub enum AttemptEnd<'e> {
+    Connected,
+    /// By no fault of this host.
+    Failed(&'e io::Error),
+    /// An address that was tried 250 ms later, or later still, has accepted first.
+    Overtaken,
+}
+
+/// Connects to the first of `addresses` that accepts; `late` ones join them once they are known. Tells `over` of each
+/// attempt; not of one that failed for want of something this host lacks, nor of one that was given up because nobody waits
+/// any more.
 ///
 /// # Errors
 /// The first failure, where all have failed; `None` where there is no address.
 pub(super) async fn connect(
     addresses: Vec<SocketAddr>,
     late: impl Future<Output = Vec<SocketAddr>>,
-    failed: impl Fn(SocketAddr),
+    over: impl Fn(Attempt<'_>),
 ) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
     let (mut waiting, mut late) = (VecDeque::from(addresses), pin!(late.fuse()));
     let (mut attempts, mut pending) = (FuturesUnordered::new(), Vec::with_capacity(2));
@@ -52,18 +71,19 @@ pub(super) async fn connect(
             }
             else => return Err(first_failure),
         };
-        pending.retain(|(address, _)| *address != outcome.0);
-        match outcome {
-            (address, Ok(stream)) => {
-                pending
-                    .iter()
-                    .filter(|(_, begun)| begun.elapsed() >= ATTEMPT_DELAY)
-                    .for_each(|(slow, _)| failed(*slow));
+        pending.retain(|(address, _)| *address != outcome.address);
+        let Outcome { address, begun, stream } = outcome;
+        match stream {
+            Ok(stream) => {
+                over(Attempt { address, begun, end: AttemptEnd::Connected });
+                for (address, begun) in pending.into_iter().filter(|(_, begun)| begun.elapsed() >= ATTEMPT_DELAY) {
+                    over(Attempt { address, begun, end: AttemptEnd::Overtaken });
+                }
                 return Ok((stream, address));
             }
-            (address, Err(error)) => {
+            Err(error) => {
                 if !is_ours(&error) {
-                    failed(address);
+                    over(Attempt { address, begun, end: AttemptEnd::Failed(&error) });
                 }
                 first_failure.get_or_insert((address, error));
                 next_at = Instant::now();
@@ -80,9 +100,16 @@ pub(super) fn is_ours(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| descriptors.contains(&code))
 }
 
-async fn attempt(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
+struct Outcome {
+    address: SocketAddr,
+    begun: Instant,
+    stream: io::Result<TcpStream>,
+}
+
+async fn attempt(address: SocketAddr) -> Outcome {
+    let begun = Instant::now();
     let stream = timeout(CONNECT, TcpStream::connect(address)).await;
-    (address, stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
+    Outcome { address, begun, stream: stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) }
 }
 
 /// Both families in turn, IPv6 first (RFC 8305 section 4); the order within each is kept.
@@ -131,27 +158,47 @@ mod tests {
         (queue, listener, address)
     }
 
+    /// Each attempt that was told of: where, and how it ended.
+    async fn told(addresses: Vec<SocketAddr>) -> (SocketAddr, Vec<(SocketAddr, String)>) {
+        let told = Mutex::new(Vec::new());
+        let over = |attempt: Attempt<'_>| {
+            let end = match attempt.end {
+                AttemptEnd::Failed(error) => error.kind().to_string(),
+                end => format!("{end:?}"),
+            };
+            told.lock().unwrap().push((attempt.address, end));
+        };
+        let (_, address) = connect(addresses, nothing(), over).await.unwrap();
+        (address, told.into_inner().unwrap())
+    }
+
     #[tokio::test]
     async fn a_refused_address_gives_way_at_once_and_is_told() {
         let (closed, refused) = listener().await;
         drop(closed);
         let (_listener, good) = listener().await;
-        let told = Mutex::new(Vec::new());
-        let (_, address) =
-            connect(vec![refused, good], nothing(), |address| told.lock().unwrap().push(address)).await.unwrap();
+        let (address, told) = told(vec![refused, good]).await;
         assert_eq!(address, good);
-        assert_eq!(*told.lock().unwrap(), [refused]);
+        assert_eq!(told, [(refused, "connection refused".to_owned()), (good, "Connected".to_owned())]);
     }
 
     #[tokio::test]
     async fn a_silent_address_does_not_hold_up_the_next_one() {
         let (_queue, _listener, silent) = silent().await;
         let (_listener, good) = listener().await;
-        let told = Mutex::new(Vec::new());
-        let (_, address) =
-            connect(vec![silent, good], nothing(), |address| told.lock().unwrap().push(address)).await.unwrap();
+        let (address, told) = told(vec![silent, good]).await;
         assert_eq!(address, good);
-        assert_eq!(*told.lock().unwrap(), [silent], "the next client need not wait for it");
+        let overtaken = (silent, "Overtaken".to_owned());
+        assert_eq!(told, [(good, "Connected".to_owned()), overtaken], "the next client need not wait for it");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_nobody_waits_for_any_more_is_told_of_by_no_word() {
+        let (_queue, _listener, silent) = silent().await;
+        let told = Mutex::new(Vec::new());
+        let given_up = connect(vec![silent], nothing(), |attempt| told.lock().unwrap().push(attempt.address));
+        assert!(timeout(ATTEMPT_DELAY * 2, given_up).await.is_err());
+        assert!(told.lock().unwrap().is_empty(), "a client that goes says nothing of the address");
     }
 
     #[tokio::test]

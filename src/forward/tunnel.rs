@@ -142,7 +142,13 @@ mod tests {
         Router {
             table: watch::channel(Arc::new(table)).1,
             destinations: Destinations { allow: Vec::new(), others: Others::Direct },
-            dialer: Dialer::new(Arc::new(|_, _, _| Box::pin(std::future::pending())), rules, 443, None),
+            dialer: Dialer::new(
+                Arc::new(|_, _, _| Box::pin(std::future::pending())),
+                Arc::new(|_| ()),
+                rules,
+                443,
+                None,
+            ),
         }
     }
 

@@ -211,7 +211,7 @@ fn around(table: &watch::Sender<Arc<Table>>, answers: &Arc<Mutex<Answers>>) -> S
         let answer = found.unwrap_or(Err(ResolveError::NoSuchName));
         Box::pin(async move { answer.map(|addresses| addresses.into_iter().filter(of_family).collect()) })
     });
-    Surroundings { table: table.subscribe(), resolve, other_listeners: Vec::new() }
+    Surroundings { table: table.subscribe(), resolve, on_attempt: Arc::new(|_| ()), other_listeners: Vec::new() }
 }
 
 pub fn loopback() -> SocketAddr {

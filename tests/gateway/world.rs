@@ -120,7 +120,7 @@ impl World {
             Box::pin(async move { Ok(found) })
         });
         let (table, known) = watch::channel(Arc::new(table(endpoint, &["a1b2c3d4e5"])));
-        let around = Surroundings { table: known, resolve, other_listeners: Vec::new() };
+        let around = Surroundings { table: known, resolve, on_attempt: Arc::new(|_| ()), other_listeners: Vec::new() };
         let mut plane = Plane::bind(&config, around.clone()).unwrap();
         plane.serve();
         let (_, address) = plane.addresses()[0];

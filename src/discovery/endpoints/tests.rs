@@ -19,6 +19,11 @@ fn found(addresses: &[&str], ttl: u64) -> Answer {
     Ok(Found { addresses, ttl: Duration::from_secs(ttl) })
 }
 
+/// No metadata service: nobody listens there.
+fn nobody() -> Metadata {
+    Metadata { ecs: None, imds: std::net::SocketAddr::from(([127, 0, 0, 1], 1)) }
+}
+
 fn silent() -> Answer {
     Err("no answer in time".to_owned())
 }
@@ -45,7 +50,7 @@ fn scripted(answers: Vec<Answer>) -> (LookUp, mpsc::UnboundedReceiver<(HostName,
 async fn pauses(answers: Vec<Answer>, count: usize) -> (Vec<u64>, Addresses) {
     let discovery = discovery(AddressSource::Apex);
     let (look_up, mut asked) = scripted(answers);
-    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, ()));
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, nobody(), ()));
     let mut times = Vec::new();
     for _ in 0..=count {
         times.push(asked.recv().await.unwrap().1);
@@ -76,7 +81,7 @@ async fn one_attempt_is_enough_to_go_on_whatever_comes_of_it() {
     for answer in [found(&["10.0.0.1"], 60), silent()] {
         let (attempted, done) = tokio::sync::oneshot::channel::<()>();
         let (look_up, _asked) = scripted(vec![answer]);
-        let following = tokio::spawn(discovery(AddressSource::Apex).follow_endpoints(look_up, attempted));
+        let following = tokio::spawn(discovery(AddressSource::Apex).follow_endpoints(look_up, nobody(), attempted));
         assert!(done.await.is_err(), "dropped, not sent");
         following.abort();
     }
@@ -87,7 +92,7 @@ async fn static_addresses_are_never_looked_up() {
     let (attempted, done) = tokio::sync::oneshot::channel::<()>();
     let (look_up, mut asked) = scripted(vec![silent()]);
     let discovery = discovery(AddressSource::Static(vec!["10.0.0.1".parse().unwrap()]));
-    let following = tokio::spawn(discovery.follow_endpoints(look_up, attempted));
+    let following = tokio::spawn(discovery.follow_endpoints(look_up, nobody(), attempted));
     assert!(done.await.is_err());
     assert!(asked.try_recv().is_err());
     following.abort();
@@ -147,4 +152,102 @@ async fn a_family_that_cannot_be_looked_up_this_time_keeps_its_addresses() {
     discovery.look_up_endpoints(&look_up(silent())).await;
     let addresses = discovery.addresses(EndpointIndex(0));
     assert_eq!((addresses.v4.len(), addresses.v6.len()), (1, 1));
+}
+
+const REGIONAL: &str = "vpce-0123456789abcdef0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com";
+
+/// A task's metadata on loopback; counts how often it is asked.
+async fn task_in(zone: &'static str) -> (Metadata, Arc<std::sync::atomic::AtomicUsize>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let body = format!("{{\"AvailabilityZone\": \"{zone}\"}}");
+            let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        }
+    });
+    (Metadata { ecs: Some(format!("http://{address}")), ..nobody() }, asked)
+}
+
+/// Answers A for the regional name with two addresses, and for its name in us-east-1b as told.
+fn by_zone(zonal: impl Fn() -> Answer + Send + Sync + 'static) -> LookUp {
+    Arc::new(move |name, family| {
+        let answer = match (name.to_string() == REGIONAL, family) {
+            (_, Family::V6) => found(&[], 0),
+            (true, Family::V4) => found(&["10.0.1.1", "10.0.2.1"], 60),
+            (false, Family::V4) => {
+                assert!(
+                    name.to_string().starts_with("vpce-0123456789abcdef0-abcdefgh-us-east-1b.execute-api."),
+                    "{name}"
+                );
+                zonal()
+            }
+        };
+        Box::pin(async move { answer })
+    })
+}
+
+async fn near(discovery: &Discovery, number: usize) -> Addresses {
+    let mut table = discovery.table();
+    let has = |table: &Arc<crate::policy::Table>| table.endpoints()[0].addresses.near_v4 == number;
+    timeout(Duration::from_secs(20), table.wait_for(has)).await.expect("the table changes").unwrap();
+    discovery.addresses(EndpointIndex(0))
+}
+
+#[tokio::test]
+async fn the_address_in_the_zone_of_this_host_comes_first_and_the_zone_is_asked_for_once() {
+    let (metadata, asked) = task_in("us-east-1b").await;
+    let mut config = Config::of_test(AddressSource::Name(REGIONAL.parse().unwrap()));
+    config.endpoints.push(config.endpoints[0].clone());
+    let discovery = Arc::new(Discovery::new(config).unwrap());
+    let look_up = by_zone(|| found(&["10.0.2.1", "10.0.3.1"], 60));
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, metadata, ()));
+    let addresses = near(&discovery, 1).await;
+    let order: Vec<_> = addresses.v4.iter().map(ToString::to_string).collect();
+    assert_eq!(order, ["10.0.2.1", "10.0.1.1"], "and none that the whole endpoint does not have");
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_zonal_name_that_fails_later_changes_nothing() {
+    let mut zonal = Zonal::of(&[REGIONAL.replace("abcdefgh.", "abcdefgh-us-east-1b.").parse().unwrap()]);
+    let answers = Mutex::new(VecDeque::from([found(&["10.0.2.1"], 60), silent(), found(&[], 0)]));
+    let look_up = by_zone(move || answers.lock().unwrap().pop_front().unwrap());
+    let known: [&[&str]; 3] = [&["10.0.2.1"], &["10.0.2.1"], &[]];
+    for known in known {
+        zonal.look_up(&look_up).await;
+        assert_eq!(zonal.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(), known);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zonal_name_that_never_answers_keeps_nobody_waiting_for_more_than_a_second() {
+    let mut zonal = Zonal::of(&[format!("x.{REGIONAL}").parse().unwrap()]);
+    let look_up: LookUp = Arc::new(|_, _| Box::pin(std::future::pending()));
+    let begun = tokio::time::Instant::now();
+    zonal.look_up(&look_up).await;
+    assert_eq!(begun.elapsed().as_secs(), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_the_zone_where_no_endpoint_has_a_name_by_it() {
+    for source in [AddressSource::Apex, AddressSource::Name("gate.example.com".parse().unwrap())] {
+        let (metadata, asked) = task_in("us-east-1b").await;
+        let (look_up, mut names) = scripted(vec![found(&["10.0.0.1"], 60)]);
+        let following = tokio::spawn(discovery(source).follow_endpoints(look_up, metadata, ()));
+        names.recv().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+        following.abort();
+    }
 }

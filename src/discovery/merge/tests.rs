@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::discovery::compose::nearest_first;
 use crate::discovery::config::{SourceConfig, SourceKind};
-use crate::policy::{Route, route};
+use crate::policy::{Addresses, Route, route};
 
 const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
 
@@ -33,7 +33,7 @@ fn generation(discovery: &Discovery) -> u64 {
 
 fn found(addresses: &[&str], ttl: u64) -> Addresses {
     let addresses = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
-    Addresses { fresh_until: Some(Instant::now() + Duration::from_secs(ttl)), ..nearest_first(addresses) }
+    Addresses { fresh_until: Some(Instant::now() + Duration::from_secs(ttl)), ..nearest_first(addresses, &[]) }
 }
 
 #[test]
@@ -103,11 +103,17 @@ fn a_ttl_that_starts_anew_is_no_change_but_another_address_is() {
 }
 
 #[test]
-fn addresses_in_a_network_of_this_host_come_first() {
-    let sorted =
-        nearest_first(["198.51.100.1", "127.0.0.9", "198.51.100.2", "::1"].map(|t| t.parse().unwrap()).into_iter());
+fn addresses_in_a_network_of_this_host_come_first_then_those_in_its_zone() {
+    let all = ["198.51.100.1", "127.0.0.9", "198.51.100.2", "::1"].map(|text| text.parse::<IpAddr>().unwrap());
+    let sorted = nearest_first(all.into_iter(), &[]);
     assert_eq!(sorted.v4[0].to_string(), "127.0.0.9");
     assert_eq!((sorted.near_v4, sorted.v4.len(), sorted.near_v6), (1, 3, 1));
+    let sorted = nearest_first(all.into_iter(), &[all[2]]);
+    assert_eq!(
+        sorted.v4.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["127.0.0.9", "198.51.100.2", "198.51.100.1"]
+    );
+    assert_eq!(sorted.near_v4, 2, "what is in this host's zone is near, and comes after what is in its subnet");
 }
 
 #[test]

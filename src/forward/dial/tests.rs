@@ -19,7 +19,8 @@ fn dialer(answers: Answers, public_port: u16) -> Dialer {
         Box::pin(async move { answer })
     });
     let public_networks = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
-    Dialer::new(resolve, AddressRules { public_networks, own_listeners: Vec::new() }, public_port, None)
+    let rules = AddressRules { public_networks, own_listeners: Vec::new() };
+    Dialer::new(resolve, Arc::new(|_| ()), rules, public_port, None)
 }
 
 fn to(way: Way) -> Permit {
@@ -63,6 +64,27 @@ async fn an_endpoint_is_dialled_at_its_own_port_and_the_next_address_takes_over(
     let mut addresses = [SocketAddr::from((loopback(11), port)), SocketAddr::from((loopback(12), port))];
     dialer.dead.last(&mut addresses, Instant::now());
     assert_eq!(addresses[0].ip(), loopback(12), "the dead one is remembered");
+}
+
+#[tokio::test]
+async fn every_attempt_at_an_endpoint_s_own_port_is_told_and_none_elsewhere() {
+    let listener = TcpListener::bind("127.0.0.12:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let on_attempt: OnAttempt = {
+        let told = Arc::clone(&told);
+        Arc::new(move |attempt| lock(&told).push((attempt.address, matches!(attempt.end, AttemptEnd::Connected))))
+    };
+    let answers = Answers::from([(("api.example.com", Family::V4), Ok(vec![loopback(12).into()]))]);
+    let dialer = Dialer { on_attempt, ..dialer(answers, port) };
+    let way = |port| Way::Endpoint(Box::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
+    dialer.dial(to(way(port))).await.unwrap();
+    let expected = [((loopback(11), port).into(), false), ((loopback(12), port).into(), true)];
+    assert_eq!(std::mem::take(&mut *lock(&told)), expected);
+    let destination = Destination::of_connect(&format!("api.example.com:{port}")).unwrap();
+    dialer.dial(Permit { destination, ..to(way(443)) }).await.unwrap();
+    dialer.dial(to(Way::Upstream(Upstream::Public))).await.unwrap();
+    assert!(lock(&told).is_empty(), "another port of the endpoint, and what is no endpoint");
 }
 
 #[test]

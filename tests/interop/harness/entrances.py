@@ -22,6 +22,7 @@ vpce_id = "vpce-0a0a0a0a0a0a0a0a0"
 [[endpoint]]
 vpce_id = "vpce-0b0b0b0b0b0b0b0b0"
 addresses = ["10.53.1.20"]
+health = "off"
 private_api_ids = ["boundapi12"]
 """
 UPSTREAM = f'public = ["udp://{PUBLIC}"]\nvpc = ["{VPC}"]\ndefault = "vpc"'

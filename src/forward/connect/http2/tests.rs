@@ -32,7 +32,7 @@ async fn service() -> (watch::Receiver<Arc<Service>>, TcpListener) {
         router: Router {
             table: watch::channel(Arc::new(table)).1,
             destinations: Destinations { allow: Vec::new(), others: Others::Direct },
-            dialer: Dialer::new(resolve, addresses, port, None),
+            dialer: Dialer::new(resolve, Arc::new(|_| ()), addresses, port, None),
         },
         clients: Networks::private(),
         journal: Arc::new(Journal::default()),

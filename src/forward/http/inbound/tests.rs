@@ -33,7 +33,13 @@ fn connect() -> Connected {
         router: Router {
             table: watch::channel(Arc::new(table)).1,
             destinations: Destinations { allow: Vec::new(), others: Others::Refuse },
-            dialer: Dialer::new(Arc::new(|_, _, _| Box::pin(std::future::pending())), addresses, 443, None),
+            dialer: Dialer::new(
+                Arc::new(|_, _, _| Box::pin(std::future::pending())),
+                Arc::new(|_| ()),
+                addresses,
+                443,
+                None,
+            ),
         },
         clients: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
         journal: Arc::new(Journal::default()),
