@@ -1,10 +1,10 @@
-"""Runs the parts in order: `python3 -m harness BINARY DIRECTORY [--short] [PART...]`, inside the namespace."""
+"""Runs the parts in order: `python3 -m harness BINARY DIRECTORY MOTO [--short] [PART...]`, inside the namespace."""
 
 import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, faults, forward, matrix, policy, tools
+from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -18,6 +18,7 @@ PARTS = {
     "faults": faults.check,
     "commands": commands.check,
     "forward": forward.check,
+    "discovery": discovery.check,
 }
 #: What --short leaves out.
 LONG = {"faults"}
@@ -27,12 +28,13 @@ def main():
     parser = argparse.ArgumentParser(prog="harness")
     parser.add_argument("sidegate")
     parser.add_argument("work")
+    parser.add_argument("moto")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS])
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_intermixed_args()
     parts = arguments.parts or [part for part in PARTS if not (arguments.short and part in LONG)]
     report = Report()
-    world = World(arguments.sidegate, arguments.work)
+    world = World(arguments.sidegate, arguments.work, arguments.moto)
     try:
         report.section("Peers")
         world.prepare()

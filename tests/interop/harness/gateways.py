@@ -31,19 +31,19 @@ BACKEND, WEBSOCKET = "127.0.0.1:8001", "127.0.0.1:8002"
 class Gateways:
     """Comes up once for all of the forwarder's checks."""
 
-    def __init__(self, world):
+    def __init__(self, world, home="gateways", names=(ZONE, f"*.{ZONE}")):
         self.world = world
-        self.home = world.work / "gateways"
+        self.home = world.work / home
         self.gates = self.home / "gates"
         self.gates.mkdir(parents=True)
         #: What the servers of API Gateway show; `forward.http` is given it as well.
-        self.certificate, self.key = self._issue("api", ZONE, f"*.{ZONE}")
+        self.certificate, self.key = self._issue("api", *names)
         self._issue("othername", "api.example.com")
         self._issue("expired", f"*.{ZONE}", dates=["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"])
         self._openssl(
             *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
             *("-keyout", self.home / "unknown.key", "-out", self.home / "unknown.pem"),
-            *("-subj", "/CN=nobody knows me", "-addext", f"subjectAltName=DNS:*.{ZONE}"),
+            *("-subj", "/CN=nobody knows me", "-addext", f"subjectAltName=DNS:{names[-1]}"),
             *("-addext", "basicConstraints=critical,CA:FALSE"),
         )
 

@@ -11,11 +11,11 @@ class ProcessError(Exception):
 
 
 def wait_until(true, within, what):
-    """Polls until `true()` is; raises when it is not `within` so many seconds."""
+    """Polls until `true()` is; raises when it is not `within` so many seconds. `what` is words, or a call that finds them."""
     deadline = time.monotonic() + within
     while not true():
         if time.monotonic() > deadline:
-            raise ProcessError(f"{what}: not within {within} s")
+            raise ProcessError(f"{what() if callable(what) else what}: not within {within} s")
         time.sleep(0.02)
 
 

@@ -20,9 +20,11 @@ PEERS = Path(__file__).parent.parent / "peers"
 class World:
     """Everything that runs. Peers come up once and stay; a Sidegate comes and goes with a check."""
 
-    def __init__(self, sidegate, work):
+    def __init__(self, sidegate, work, moto):
         self.sidegate = sidegate
         self.work = Path(work)
+        #: The Python environment with moto.
+        self.moto = Path(moto)
         self.peers = {}
         self._sidegates = []
         self._count = 0
@@ -175,14 +177,14 @@ class World:
     # Sidegate.
 
     def configuration(
-        self, text, listen=(f"{LOCAL}:53",), upstream="", dns="", forward="", connect=(), admin="", head=""
+        self, text, listen=(f"{LOCAL}:53",), upstream="", dns="", forward="", connect=(), admin="", head="", state_dir=""
     ):
         """Writes a configuration: `text` for policy and endpoints, the rest in the usual form."""
         self._count += 1
         addresses, proxies = (", ".join(f'"{address}"' for address in listeners) for listeners in (listen, connect))
         path = self.work / f"sidegate-{self._count}.toml"
         path.write_text(
-            f'state_dir = ""\n{head}\n{text}\n[upstream]\n{upstream}\n'
+            f'state_dir = "{state_dir}"\n{head}\n{text}\n[upstream]\n{upstream}\n'
             f'[dns]\nlisten = [{addresses}]\nworkers = 1\n{dns}\n'
             f'[forward]\n{forward}\n[forward.connect]\nlisten = [{proxies}]\n[admin]\nlisten = "{admin}"\n',
             encoding="utf-8",
