@@ -1,5 +1,6 @@
 //! What queries notice of a table that is replaced: a UDP listener on loopback is asked for private names at a steady
-//! pace, while nothing happens and while the table is swapped between two, in turns.
+//! pace, while nothing happens, while tables are built and thrown away, and while they are built and published, in turns. What
+//! the third costs beyond the second is the swap; what the second costs is having to share the processors.
 
 use std::net::UdpSocket;
 use std::num::NonZeroUsize;
@@ -21,7 +22,7 @@ const PACE: u64 = 2_000;
 const SWAPS: u32 = 20;
 /// How long a phase takes.
 const PHASE: Duration = Duration::from_secs(10);
-/// Phases without and with swaps, in turns.
+/// So often each of the three phases.
 const TURNS: usize = 2;
 /// What a swap may cost a query.
 const PROMISED: Duration = Duration::from_millis(1);
@@ -40,7 +41,7 @@ pub fn private_ids(list: &List) -> PrivateIds {
     ids
 }
 
-/// Prints the latencies without and with swaps. Not measured, it is one short phase of each.
+/// Prints the latencies of each kind of phase. Not measured, it is a short one of each.
 pub fn compare(list: &Arc<List>, measured: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _entered = runtime.enter();
@@ -63,15 +64,15 @@ pub fn compare(list: &Arc<List>, measured: bool) {
     socket.set_read_timeout(Some(LOST)).unwrap();
 
     let (phase, turns) = if measured { (PHASE, TURNS) } else { (Duration::from_millis(200), 1) };
-    let mut latencies = [Vec::new(), Vec::new()];
-    for turn in 0..2 * turns {
-        let swaps = turn % 2;
+    let mut latencies = [const { Vec::new() }; 3];
+    for turn in 0..3 * turns {
+        let kind = turn % 3;
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
-            if swaps == 1 {
-                scope.spawn(|| swap(&runtime, &tables, list, phase, &done));
+            if kind > 0 {
+                scope.spawn(|| swap(&runtime, &tables, list, phase, kind == 2, &done));
             }
-            latencies[swaps].extend(ask(&socket, list.len(), phase));
+            latencies[kind].extend(ask(&socket, list.len(), phase));
             done.store(true, Ordering::Relaxed);
         });
     }
@@ -81,7 +82,7 @@ pub fn compare(list: &Arc<List>, measured: bool) {
         "{:<16} {:>8} {:>6} {:>10} {:>10} {:>10} {:>10} {:>8}",
         "", "queries", "lost", "median", "p99", "p99.9", "worst", "> 1 ms"
     );
-    for (case, mut times) in ["without swaps", "with swaps"].into_iter().zip(latencies) {
+    for (case, mut times) in ["nothing happens", "built only", "built, swapped"].into_iter().zip(latencies) {
         times.sort_unstable();
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
         let lost = times.iter().filter(|time| **time >= LOST).count();
@@ -95,13 +96,14 @@ pub fn compare(list: &Arc<List>, measured: bool) {
     }
 }
 
-/// Builds and publishes a table again and again, as `discovery` does: on a thread that may block, then at once. Whoever
-/// lets go of the table before last frees it.
+/// Builds a table again and again and publishes it, as `discovery` does: on a thread that may block, then at once. Whoever
+/// lets go of the one before last frees it.
 fn swap(
     runtime: &tokio::runtime::Runtime,
     tables: &watch::Sender<Arc<Table>>,
     list: &Arc<List>,
     phase: Duration,
+    publish: bool,
     done: &AtomicBool,
 ) {
     let begun = Instant::now();
@@ -112,6 +114,9 @@ fn swap(
         }
         let list = Arc::clone(list);
         let ids = runtime.block_on(runtime.spawn_blocking(move || private_ids(&list))).unwrap();
+        if !publish {
+            continue;
+        }
         tables.send_modify(|table| {
             let mut next = Table::clone(table);
             next.ids = Arc::new(ids);

@@ -119,6 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_reading_a_file_that_is_replaced_goes_on_with_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, b"before").unwrap();
+        let mut open = File::open(&path).unwrap();
+        replace(&path, b"after").unwrap();
+        let mut text = String::new();
+        open.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), fs::read(&path).unwrap()), ("before", b"after".to_vec()));
+    }
+
+    #[test]
     fn only_old_leftovers_of_the_same_file_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, age: u64| {

@@ -132,15 +132,15 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_str<E: Error>(self, id: &str) -> Result<Entry, E> {
-        Ok(Entry::of(id.parse().map_err(|rule| wrong(id, rule))?))
+        Ok(Entry::of(id.parse().map_err(|rule| wrong(id, &rule))?))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
         let Object { id, vpc_endpoint_ids, region, name } = Object::deserialize(MapAccessDeserializer::new(map))?;
         Ok(Entry {
-            id: id.parse().map_err(|rule| wrong(&id, rule))?,
+            id: id.parse().map_err(|rule| wrong(&id, &rule))?,
             vpc_endpoint_ids: ids_of_endpoints(&vpc_endpoint_ids.unwrap_or_default())?,
-            region: region.map(|text| self.0.region(&text).map_err(|rule| wrong(&text, rule))).transpose()?,
+            region: region.map(|text| self.0.region(&text).map_err(|rule| wrong(&text, &rule))).transpose()?,
             name,
             since: None,
         })
@@ -151,11 +151,11 @@ fn ids_of_endpoints<E: Error>(texts: &[String]) -> Result<Vec<VpceId>, E> {
     // No more room than is needed: there are as many of these as there are ids.
     let mut ids = Vec::with_capacity(texts.len());
     for text in texts {
-        ids.push(text.parse().map_err(|rule| wrong(text, rule))?);
+        ids.push(text.parse().map_err(|rule| wrong(text, &rule))?);
     }
     Ok(ids)
 }
 
-fn wrong<E: Error>(text: &str, rule: IdentifierError) -> E {
+fn wrong<E: Error>(text: &str, rule: &IdentifierError) -> E {
     E::custom(format!("{}: {rule}", excerpt(text)))
 }

@@ -147,7 +147,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read_again(entries in prop::collection::vec(any_entry(), 0..30)) {
         let list = List::new(entries);
-        prop_assert_eq!(List::parse(list.to_json().as_bytes(), false).unwrap(), list.clone());
+        prop_assert_eq!(&List::parse(list.to_json().as_bytes(), false).unwrap(), &list);
         let lines = List::parse(list.to_lines().as_bytes(), false).unwrap();
         let mut ids: Vec<_> = list.entries().iter().map(|entry| &entry.id).collect();
         ids.dedup();
