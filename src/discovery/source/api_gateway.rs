@@ -59,26 +59,28 @@ impl ApiGatewayReader {
     /// # Errors
     /// In words for an operator.
     pub(in crate::discovery) async fn read(&mut self) -> Result<List, String> {
-        let apis = tokio::time::timeout(WITHIN, self.private_apis()).await.unwrap_or_else(|_| {
+        let entries = tokio::time::timeout(WITHIN, self.private_apis()).await.unwrap_or_else(|_| {
             Err(format!(
                 "no whole list within {} s: see that API Gateway can be reached from here; if the account is throttled, \
                  {ONE_FOR_ALL}",
                 WITHIN.as_secs()
             ))
-        })?;
-        Ok(List::new(apis.into_iter().filter_map(|api| self.entry(api)).collect()))
+        });
+        entries.map(List::new)
     }
 
-    async fn private_apis(&mut self) -> Result<Vec<RestApi>, String> {
+    async fn private_apis(&mut self) -> Result<Vec<Entry>, String> {
         let client = self.client().await;
-        let (mut apis, mut positions, mut position) = (Vec::new(), HashSet::new(), None);
+        let (mut entries, mut positions, mut position) = (Vec::new(), HashSet::new(), None);
         // Not the SDK's paginator: it takes a position that comes again for the end.
         for _ in 0..MAX_PAGES {
             let page = client.get_rest_apis().limit(PAGE).set_position(position).send().await;
             let GetRestApisOutput { items, position: next, .. } =
                 page.map_err(|error| Refusal { error: &error, region: &self.region }.in_words())?;
-            apis.extend(items.unwrap_or_default().into_iter().filter(is_private));
-            let Some(next) = next.filter(|next| !next.is_empty()) else { return Ok(apis) };
+            // Page by page: the APIs of all pages with their resource policies would take megabytes.
+            let private = items.unwrap_or_default().into_iter().filter(is_private);
+            entries.extend(private.filter_map(|api| self.entry(api)));
+            let Some(next) = next.filter(|next| !next.is_empty()) else { return Ok(entries) };
             if !positions.insert(next.clone()) {
                 return Err("its pages go round in a circle: read it again later".to_owned());
             }
