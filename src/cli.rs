@@ -3,6 +3,7 @@
 //! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
 
 mod demo;
+mod discover;
 mod route;
 mod run;
 
@@ -74,6 +75,16 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// List the private APIs of this account, for a file or URL that a fleet reads
+    #[command(after_help = discover::MANUAL)]
+    Discover {
+        /// One id a line, or all that is known of each as JSON
+        #[arg(long, value_enum, default_value_t = discover::Format::Lines)]
+        format: discover::Format,
+        /// Replace this file, instead of printing
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Wait until the running Sidegate is ready
     Wait {
         /// Seconds to wait at most
@@ -100,6 +111,10 @@ pub fn main() -> ExitCode {
         Command::Check => with_config(config, |config| check(&config)),
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
+        }),
+        Command::Discover { format, output } => with_config(config, |config| {
+            let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
+            block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
         }),
         Command::Demo { keep } => block_on(demo::run(keep)),
         Command::Wait { timeout } => {

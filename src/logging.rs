@@ -26,6 +26,8 @@ fn targets(config: &LogConfig) -> Targets {
     let names = ["hickory_net", "hickory_proto", "hickory_server", "h2", "rustls", "hyper", "quinn"];
     let connections = if config.access || level >= Level::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
     let targets = Targets::new().with_default(level).with_target(access::TARGET, connections);
+    // The SDK's failures are ours to tell, and at trace it shows its credentials.
+    let targets = targets.with_target("aws_", if level >= Level::DEBUG { LevelFilter::DEBUG } else { libraries });
     if level >= Level::DEBUG { targets } else { targets.with_targets(names.map(|name| (name, libraries))) }
 }
 

@@ -51,8 +51,8 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     (
         "cli",
         &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "forward"],
-        "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, `demo` builds a world around app and \
-         calls by its entrances",
+        "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, \
+         `demo` builds a world around app and calls by its entrances",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),

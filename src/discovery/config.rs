@@ -61,13 +61,21 @@ impl SourceConfig {
     pub fn label(&self) -> String {
         match &self.kind {
             SourceKind::File { path } => format!("file {}", path.display()),
-            // A query string may carry a secret.
-            SourceKind::Url { url, .. } => format!("url {}", url.split(['?', '#']).next().unwrap_or_default()),
+            SourceKind::Url { url, .. } => format!("url {}", without_secrets(url)),
             SourceKind::ApiGateway { region: Some(region), .. } => format!("api-gateway {region}"),
             SourceKind::ApiGateway { region: None, .. } => "api-gateway".to_owned(),
             SourceKind::Learned => "learned".to_owned(),
         }
     }
+}
+
+/// A URL without user, password, query and fragment, any of which may be secret.
+fn without_secrets(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = plain.split_once("://") else { return plain.to_owned() };
+    let authority_ends = rest.find('/').unwrap_or(rest.len());
+    let host_begins = rest[..authority_ends].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[host_begins..])
 }
 
 /// Everything the table is made from; `app` builds it once the region is known.
@@ -129,6 +137,23 @@ impl Config {
             state_dir: None,
             state_dir_is_set: false,
             extra_roots: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn a_label_shows_nothing_of_a_url_that_may_be_secret() {
+        for (url, shown) in [
+            ("https://lists.example/ids", "https://lists.example/ids"),
+            ("http://user:p@ss@lists.example:8080/a@b/ids?X-Amz-Signature=0123#f", "http://lists.example:8080/a@b/ids"),
+            ("https://token@lists.example", "https://lists.example"),
+            ("https://lists.example?secret@x", "https://lists.example"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
         }
     }
 }

@@ -2,16 +2,17 @@
 //! endpoint (version 4), then the instance metadata service (IMDSv2). One second for all of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, Uri, header};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::{Method, Request, StatusCode};
 use tokio::time::timeout;
 
+use super::endpoints::LookUp;
+use super::source::fetch::{Fetcher, Limits};
 use crate::policy::Region;
+use crate::roots;
 
 /// All look-ups together.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -75,31 +76,21 @@ async fn region_of_task(uri: &str) -> Result<Region, String> {
 }
 
 pub(super) async fn fetch(method: Method, uri: &str, extra: Option<(&str, &str)>) -> Result<String, String> {
-    let uri: Uri = uri.parse().map_err(|_| format!("{uri} is no URL"))?;
-    let authority = uri.authority().ok_or("no host")?.clone();
-    let port = authority.port_u16().unwrap_or(80);
-    let address: std::net::IpAddr =
-        authority.host().trim_matches(['[', ']']).parse().map_err(|_| "its host is no IP address")?;
-    let stream = TcpStream::connect((address, port)).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let connection = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(header::HOST, authority.as_str());
+    let no_names: LookUp = Arc::new(|name, _| Box::pin(async move { Err(format!("{name} is no IP address")) }));
+    let nobody = roots::trusting_nobody().map_err(|error| error.to_string())?;
+    let mut request = Request::builder().method(method).uri(uri);
     if let Some((name, value)) = extra {
         request = request.header(name, value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
-    connection.abort();
-    if status != StatusCode::OK {
-        return Err(format!("answered {status}"));
+    let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
+    // What is in force is the second for all look-ups together.
+    let limits = Limits { connect: 2 * WITHIN, within: 2 * WITHIN, max_body: MAX_BODY };
+    let response = Fetcher::new(no_names, Arc::new(nobody)).send(request, limits).await;
+    let response = response.map_err(|error| error.why)?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("answered {}", response.status()));
     }
-    String::from_utf8(body.to_bytes().to_vec()).map_err(|_| "its answer is no text".to_owned())
+    String::from_utf8(response.into_body().to_vec()).map_err(|_| "its answer is no text".to_owned())
 }
 
 #[cfg(test)]

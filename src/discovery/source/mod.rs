@@ -2,10 +2,11 @@
 //!
 //! A source that fails keeps its list. `merge` makes the table of all lists.
 //!
-//! - `file`, `url`, `api_gateway`: what is read; `fetch`: the HTTP client of the last two
+//! - `file`, `url`, `api_gateway`: what is read; `fetch`: the HTTP client of the last two, `connector`: the SDK's to it
 //! - `schedule`: when it is read again
 
 pub(super) mod api_gateway;
+mod connector;
 pub(super) mod fetch;
 mod file;
 mod schedule;
