@@ -34,7 +34,7 @@ fn main() {
     // `cargo test` only wants to know whether it works.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let (sizes, length) = if is_bench {
-        (&[1, 100, 10_000][..], Duration::from_secs(3600))
+        (&[1, 100, 1_000, 10_000][..], Duration::from_secs(3600))
     } else {
         (&[1, 100][..], Duration::from_secs(300))
     };
