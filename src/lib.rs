@@ -9,11 +9,12 @@
 //! - [`dns`]: plane 1, the resolver
 //! - [`forward`]: plane 2, the HTTPS forwarder
 //! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
-//! - [`admin`]: is it up, is it ready, is it alive?
+//! - [`admin`]: is it up, is it ready, is it alive, what does it know?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`tcp_listener`]: how a connection comes to be one, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
+//! - [`whole_file`]: files that are read whole and replaced whole
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -32,3 +33,4 @@ pub mod policy;
 pub mod resolv_conf;
 pub mod roots;
 pub mod tcp_listener;
+pub mod whole_file;

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("interfaces", &["policy"], "a leaf: the addresses of this host, as the policy's networks"),
     ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
     ("roots", &[], "a leaf: whose certificates are believed"),
+    ("whole_file", &[], "a leaf: files read whole and replaced whole"),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
@@ -29,7 +30,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy"],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
-    ("discovery", &["policy", "interfaces", "roots"], "it makes the policy's table; app hands it closures to ask with"),
+    (
+        "discovery",
+        &["policy", "interfaces", "roots", "whole_file"],
+        "it makes the policy's table; app hands it closures to ask with",
+    ),
     ("admin", &["policy"], "it tells what app hands it to tell"),
     ("demo", &[], "a world outside Sidegate, which to it is addresses that answer DNS and take connections"),
     (
@@ -50,7 +55,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "cli",
-        &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "forward"],
+        &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "forward", "whole_file"],
         "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, \
          `demo` builds a world around app and calls by its entrances",
     ),

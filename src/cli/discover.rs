@@ -1,9 +1,8 @@
 //! `sidegate discover`: the private APIs of the account, printed or kept in a file, so that one scheduled job with
 //! permissions feeds a fleet without.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use super::complain;
 use crate::app::{self, Surroundings};
 use crate::config::Config;
 use crate::discovery::List;
+use crate::whole_file;
 
 /// Anybody may read it: ids are no secrets. The umask takes its part.
 const MODE: u32 = 0o644;
@@ -80,7 +80,7 @@ fn publish(list: &List, text: &[u8], output: &Path) -> anyhow::Result<bool> {
         }
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            replace(text, &target(output)?)?;
+            whole_file::replace(&target(output)?, text, MODE)?;
             return Ok(true);
         }
         Err(error) => return Err(error.into()),
@@ -98,7 +98,7 @@ fn publish(list: &List, text: &[u8], output: &Path) -> anyhow::Result<bool> {
              credentials or the region, or remove the file if they are gone"
         );
     }
-    replace(text, &target(output)?)?;
+    whole_file::replace(&target(output)?, text, MODE)?;
     Ok(true)
 }
 
@@ -112,28 +112,11 @@ fn target(output: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(output) {
         // A symlink whose target is not there yet, or nothing at all.
         Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(output) {
-            Ok(target) => Ok(parent(output).join(target)),
+            Ok(target) => Ok(output.with_file_name("").join(target)),
             Err(_) => Ok(output.to_owned()),
         },
         found => found,
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whole or not at all, also if the power fails.
-fn replace(text: &[u8], path: &Path) -> io::Result<()> {
-    let directory = parent(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".sidegate-discover-")
-        .permissions(Permissions::from_mode(MODE))
-        .tempfile_in(directory)?;
-    file.write_all(text)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

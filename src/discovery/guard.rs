@@ -65,8 +65,9 @@ impl Guard {
     }
 
     /// The list to go by now, and what of `read` it does not follow. It is the one before, the very same, where nothing
-    /// has changed. `now` is when ids are known from that were not in the one before.
-    pub(super) fn judge(&mut self, read: List, now: SystemTime) -> (Arc<List>, Held) {
+    /// has changed. `now` is when ids are known from that were not in the one before. `may_confirm` says whether enough time
+    /// has passed since removals were held: whoever wrote half a list needs a moment to see it.
+    pub(super) fn judge(&mut self, read: List, now: SystemTime, may_confirm: bool) -> (Arc<List>, Held) {
         let trusted = std::mem::take(&mut self.trusts_next);
         let last = std::mem::replace(&mut self.last, Last::Believed);
         let Some(believed) = self.believed.clone() else {
@@ -83,6 +84,20 @@ impl Guard {
             Last::Removals { read, before, .. } => (Some(read), *before),
             Last::Believed | Last::Everything(_) => (None, believed.len()),
         };
+        if let Last::Removals { read: unconfirmed, .. } = &last
+            && !may_confirm
+        {
+            let gone = believed.entries().iter().filter(|entry| find(&read, entry).is_none()).count();
+            if gone * 2 > before {
+                // What either read had is not missing yet.
+                let either = unconfirmed.entries().iter().chain(read.entries()).cloned();
+                let held = List::new(either.collect());
+                let list = self.believe(&believed, read, |_| true, now);
+                self.last = Last::Removals { read: held, before, gone };
+                return (list, self.last.held());
+            }
+            return (self.believe(&believed, read, |_| false, now), Held::Nothing);
+        }
         // Gone in this read, and not in the one before it.
         let is_news = |entry: &Entry| unconfirmed.is_none_or(|list| find(list, entry).is_some());
         let gone = believed.entries().iter().filter(|entry| find(&read, entry).is_none() && is_news(entry)).count();
@@ -96,10 +111,10 @@ impl Guard {
     }
 
     /// The same as [`Guard::judge`] where the source says that its list is the one it gave before. `None` if it gave none.
-    pub(super) fn judge_again(&mut self, now: SystemTime) -> Option<(Arc<List>, Held)> {
+    pub(super) fn judge_again(&mut self, now: SystemTime, may_confirm: bool) -> Option<(Arc<List>, Held)> {
         if let Last::Removals { read, .. } = &self.last {
             let read = read.clone();
-            return Some(self.judge(read, now));
+            return Some(self.judge(read, now, may_confirm));
         }
         Some((Arc::clone(self.believed.as_ref()?), self.last.held()))
     }

@@ -4,7 +4,7 @@
 //! nothing secret. Written whole or not at all. `source` reads one at start and writes one whenever its list changes.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use super::config::SourceKind;
 use super::list::{Entry, List};
-use super::whole_file;
 use crate::policy::{ApiId, Region, VpceId};
+use crate::whole_file;
 
 /// The form of the file; another one is not read.
 const VERSION: u32 = 1;
 /// The most octets of a file: a list of [`super::list::MAX_BYTES`] with what this form adds to each id has half of that.
 const MAX_BYTES: usize = 64 << 20;
+/// Nobody else needs to know what APIs there are.
+const MODE: u32 = 0o600;
 /// So many octets of the digest are in the file's name: more than enough to tell the sources of one host apart.
 const DIGEST: usize = 8;
 
@@ -140,7 +142,8 @@ impl LastGood {
             let rule = format!("it would have {} octets, and {MAX_BYTES} are the most", text.len());
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, rule));
         }
-        whole_file::replace(&self.path, &text)
+        self.path.parent().map(fs::create_dir_all).transpose()?;
+        whole_file::replace(&self.path, &text, MODE)
     }
 
     /// The source says now what is kept.

@@ -161,14 +161,19 @@ impl Discovery {
         if ids.is_none() && self.table.borrow().not_ready == not_ready {
             return;
         }
-        let mut state = self.state();
-        state.lists = lists;
-        self.publish(|table| {
-            table.not_ready = not_ready;
-            if let Some(ids) = ids {
-                table.ids = ids;
-            }
-        });
+        let before = {
+            let mut state = self.state();
+            let before = std::mem::replace(&mut state.lists, lists);
+            self.publish(|table| {
+                table.not_ready = not_ready;
+                if let Some(ids) = ids {
+                    table.ids = ids;
+                }
+            });
+            before
+        };
+        // To let go of a long list takes its time too.
+        drop(tokio::task::spawn_blocking(move || drop(before)));
     }
 
     /// Public DNS says that a name does not exist which could be a private API's.

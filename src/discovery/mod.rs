@@ -8,7 +8,6 @@
 //! - `merge`: [`Discovery`], all that is known, and its table; `compose`: the parts of that table
 //! - `source`: a source that gives lists of ids; `sources`: all of them, run
 //! - `list`, `guard`, `last_good`: a list as text, which of its changes are believed, where it is kept
-//! - `whole_file`: files that are read whole and replaced whole
 //! - `learned`: ids that public DNS does not know
 //! - `endpoints`: addresses of endpoints, kept fresh
 //! - `addresses`: those of them that let us connect, by `health`, which `probe` and the forwarder's dialer feed
@@ -29,7 +28,6 @@ mod region;
 mod source;
 mod sources;
 mod status;
-mod whole_file;
 mod zone;
 
 pub use addresses::{AddressHealth, EndpointHealth};

@@ -1,6 +1,7 @@
 //! What becomes of the file, without asking anybody.
 
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use rustix::process::{Uid, geteuid};

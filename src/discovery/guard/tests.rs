@@ -22,13 +22,13 @@ fn ids(list: &List) -> Vec<usize> {
 fn guards(known: usize) -> [Guard; 2] {
     [false, true].map(|keeps| {
         let mut guard = Guard::new(None, keeps, false);
-        guard.judge(list(0..known), now());
+        guard.judge(list(0..known), now(), true);
         guard
     })
 }
 
 fn judge(guard: &mut Guard, read: impl IntoIterator<Item = usize>) -> (Vec<usize>, Held) {
-    let (believed, held) = guard.judge(list(read), now());
+    let (believed, held) = guard.judge(list(read), now(), true);
     (ids(&believed), held)
 }
 
@@ -109,7 +109,7 @@ fn a_file_may_become_empty_once_that_is_confirmed_but_an_account_may_not() {
     for _ in 0..3 {
         assert_eq!(judge(&mut account, []), ((0..20).collect(), Held::Everything(20)));
     }
-    let (believed, held) = account.judge_again(now()).unwrap();
+    let (believed, held) = account.judge_again(now(), true).unwrap();
     assert_eq!((believed.len(), held), (20, Held::Everything(20)));
     assert_eq!(judge(&mut account, 0..19), ((0..19).collect(), Held::Nothing));
     for known in [1, 9] {
@@ -142,23 +142,23 @@ fn after_a_reload_exactly_the_next_read_may_be_empty() {
 fn a_source_that_says_unchanged_confirms_what_it_said_before() {
     for mut guard in guards(10) {
         judge(&mut guard, [0]);
-        let (believed, held) = guard.judge_again(now()).unwrap();
+        let (believed, held) = guard.judge_again(now(), true).unwrap();
         assert_eq!((ids(&believed), held), (vec![0], Held::Nothing));
-        let (again, held) = guard.judge_again(now()).unwrap();
+        let (again, held) = guard.judge_again(now(), true).unwrap();
         assert!(Arc::ptr_eq(&believed, &again) && held == Held::Nothing);
     }
-    assert!(Guard::new(None, true, false).judge_again(now()).is_none());
+    assert!(Guard::new(None, true, false).judge_again(now(), true).is_none());
 }
 
 #[test]
 fn an_id_is_known_since_it_came_and_another_region_is_another_statement() {
     let later = now() + Duration::from_secs(60);
     let mut guard = Guard::new(None, true, false);
-    guard.judge(list(0..2), now());
+    guard.judge(list(0..2), now(), true);
     let mut read = list(0..3).into_entries();
     read[0].name = Some("orders".into());
     read[1].region = Some("us-east-1".parse().unwrap());
-    let (believed, _) = guard.judge(List::new(read), later);
+    let (believed, _) = guard.judge(List::new(read), later, true);
     let since: Vec<_> = believed.entries().iter().map(|entry| entry.since).collect();
     assert_eq!(since, [Some(now()), Some(later), Some(later)]);
     assert_eq!(believed.entries()[0].name.as_deref(), Some("orders"));
@@ -171,10 +171,10 @@ proptest! {
         keeps: bool,
     ) {
         let mut guard = Guard::new(None, keeps, false);
-        let (mut before, _) = guard.judge(list(reads[0].iter().copied()), now());
+        let (mut before, _) = guard.judge(list(reads[0].iter().copied()), now(), true);
         let (mut last, mut size, mut held_before) = (&reads[0], before.len(), Held::Nothing);
         for read in &reads[1..] {
-            let (believed, held) = guard.judge(list(read.iter().copied()), now());
+            let (believed, held) = guard.judge(list(read.iter().copied()), now(), true);
             let (was, is) = (ids(&before), ids(&believed));
             prop_assert!(read.iter().all(|id| is.contains(id)));
             prop_assert!(is.iter().all(|id| read.contains(id) || was.contains(id)));
@@ -193,11 +193,34 @@ proptest! {
         }
         // A list that stays is believed in the end, unless it is empty.
         for _ in 0..2 {
-            guard.judge(list(last.iter().copied()), now());
+            guard.judge(list(last.iter().copied()), now(), true);
         }
-        let (believed, held) = guard.judge_again(now()).unwrap();
+        let (believed, held) = guard.judge_again(now(), true).unwrap();
         if !last.is_empty() || !keeps {
             prop_assert_eq!((ids(&believed), held), (last.iter().copied().collect::<Vec<_>>(), Held::Nothing));
         }
     }
+}
+
+#[test]
+fn a_read_too_soon_after_removals_were_held_adds_and_gives_back_but_confirms_nothing() {
+    let mut guard = Guard::new(None, false, false);
+    guard.judge(list(0..100), now(), true);
+    assert_eq!(judge(&mut guard, 0..10).1, Held::Removals(90));
+    let mut soon = |read: std::ops::Range<usize>| {
+        let (believed, held) = guard.judge(list(read), now(), false);
+        (believed.len(), held)
+    };
+    assert_eq!(soon(0..10), (100, Held::Removals(90)));
+    assert_eq!(soon(5..45), (100, Held::Removals(60)), "not even those that neither had");
+    assert_eq!(judge(&mut guard, 5..45), ((5..45).collect(), Held::Nothing));
+}
+
+#[test]
+fn a_list_that_is_whole_again_before_the_time_is_over_is_believed() {
+    let mut guard = Guard::new(None, false, false);
+    guard.judge(list(0..100), now(), true);
+    judge(&mut guard, 0..10);
+    assert_eq!(guard.judge(list(1..100), now(), false), (guard.believed.clone().unwrap(), Held::Nothing));
+    assert_eq!(guard.believed.as_ref().unwrap().len(), 99);
 }

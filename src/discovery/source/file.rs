@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Read;
 use crate::discovery::list::{List, MAX_BYTES};
-use crate::discovery::whole_file::{self, Identity};
+use crate::whole_file::{self, Identity};
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

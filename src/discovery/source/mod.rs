@@ -12,11 +12,12 @@ mod file;
 mod schedule;
 mod url;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use self::schedule::{Outcome, Schedule};
 
@@ -124,8 +125,12 @@ impl Source {
         match (&self.config.kind, &other.config.kind) {
             (SourceKind::File { path }, SourceKind::File { path: other }) => path == other,
             (SourceKind::Url { url, .. }, SourceKind::Url { url: other, .. }) => url == other,
-            (SourceKind::ApiGateway { region, .. }, SourceKind::ApiGateway { region: of_other, .. }) => {
-                region.as_ref().unwrap_or(&self.region) == of_other.as_ref().unwrap_or(&other.region)
+            (
+                SourceKind::ApiGateway { region, endpoint_url },
+                SourceKind::ApiGateway { region: of_other, endpoint_url: other_url },
+            ) => {
+                let (region, of_other) = (region.as_ref(), of_other.as_ref());
+                region.unwrap_or(&self.region) == of_other.unwrap_or(&other.region) && endpoint_url == other_url
             }
             _ => false,
         }
@@ -151,12 +156,12 @@ impl Source {
         let Some(mut reader) = self.reader(fetcher) else { return std::future::pending().await };
         let mut schedule = Schedule::new(self.config.interval);
         let is_reload = self.trusts_next.load(Ordering::Relaxed);
-        let mut guard = self.guard();
+        let mut judge = Judge { guard: self.guard(), held_since: None, confirmation: schedule.confirmation() };
         if self.list().is_some() && !is_reload && !matches!(reader, Reader::File(_)) {
             tokio::time::sleep(schedule.first(rand::random())).await;
         }
         loop {
-            let outcome = self.attempt(&mut reader, &mut guard, true).await;
+            let outcome = self.attempt(&mut reader, &mut judge, true).await;
             let wait = schedule.after(outcome, rand::random());
             reader.changed_or(wait).await;
         }
@@ -165,8 +170,8 @@ impl Source {
     /// Reads it once, for commands that end; nothing is kept of it.
     pub(super) async fn read_once(&self, fetcher: Option<Arc<Fetcher>>, within: Duration) {
         let Some(mut reader) = self.reader(fetcher) else { return };
-        let mut guard = self.guard();
-        if tokio::time::timeout(within, self.attempt(&mut reader, &mut guard, false)).await.is_err() {
+        let mut judge = Judge { guard: self.guard(), held_since: None, confirmation: Duration::ZERO };
+        if tokio::time::timeout(within, self.attempt(&mut reader, &mut judge, false)).await.is_err() {
             self.fail(format!("no list within {} s", within.as_secs()));
         }
     }
@@ -185,23 +190,22 @@ impl Source {
         })
     }
 
-    fn guard(&self) -> Guard {
+    fn guard(&self) -> Arc<Mutex<Guard>> {
         let keeps_last_id = !matches!(self.config.kind, SourceKind::File { .. });
         let trusts_next = self.trusts_next.swap(false, Ordering::Relaxed);
-        Guard::new(self.list(), keeps_last_id, trusts_next)
+        Arc::new(Mutex::new(Guard::new(self.list(), keeps_last_id, trusts_next)))
     }
 
-    async fn attempt(&self, reader: &mut Reader, guard: &mut Guard, keep: bool) -> Outcome {
+    async fn attempt(&self, reader: &mut Reader, judge: &mut Judge, keep: bool) -> Outcome {
         let now = SystemTime::now();
-        let judged = match reader.read().await {
-            Ok(Read::List(list)) => Some(guard.judge(list, now)),
-            Ok(Read::Unchanged) => guard.judge_again(now),
+        let read = match reader.read().await {
+            Ok(read) => read,
             Err(error) => {
                 self.fail(error);
                 return Outcome::Failed;
             }
         };
-        let Some((list, held)) = judged else { return Outcome::Read };
+        let Some((list, held)) = judge.judge(read, now).await else { return Outcome::Read };
         let is_new = self.publish(&list, held, now);
         if let Some(last_good) = self.last_good.as_ref().filter(|_| keep) {
             self.keep(last_good.clone(), list, is_new, held).await;
@@ -280,6 +284,34 @@ impl Source {
         } else {
             tracing::info!("{}: its list is not kept, as state_dir cannot be written: {error}", self.label);
         }
+    }
+}
+
+/// Asks the guard, and keeps the time for it.
+struct Judge {
+    guard: Arc<Mutex<Guard>>,
+    /// Since when removals wait to be confirmed.
+    held_since: Option<Instant>,
+    /// How long they must.
+    confirmation: Duration,
+}
+
+impl Judge {
+    /// `None` if the source has never given a list. A long list takes its time: not where queries wait.
+    async fn judge(&mut self, read: Read, now: SystemTime) -> Option<(Arc<List>, Held)> {
+        let may_confirm = self.held_since.is_none_or(|since| since.elapsed() >= self.confirmation);
+        let guard = Arc::clone(&self.guard);
+        let judge = move || {
+            let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+            match read {
+                Read::List(list) => Some(guard.judge(list, now, may_confirm)),
+                Read::Unchanged => guard.judge_again(now, may_confirm),
+            }
+        };
+        let judged = tokio::task::spawn_blocking(judge).await.ok()?;
+        let is_held = judged.as_ref().is_some_and(|(_, held)| matches!(held, Held::Removals(_)));
+        self.held_since = is_held.then(|| self.held_since.filter(|_| !may_confirm).unwrap_or_else(Instant::now));
+        judged
     }
 }
 

@@ -34,7 +34,12 @@ impl Schedule {
     /// How long to wait before the first attempt where a list is there already: a fleet that is deployed at once must not
     /// ask at once.
     pub fn first(&self, chance: f64) -> Duration {
-        self.interval.min(CONFIRM).mul_f64(chance)
+        self.confirmation().mul_f64(chance)
+    }
+
+    /// How long removals of many ids wait for the read that confirms them.
+    pub fn confirmation(&self) -> Duration {
+        self.interval.min(CONFIRM)
     }
 
     /// How long to wait after an attempt, at most the interval. `chance` is random, from 0 up to but not including 1.
@@ -45,10 +50,12 @@ impl Schedule {
                 self.retry = (self.retry * 2).min(self.interval);
                 wait
             }
-            Outcome::Read | Outcome::Unconfirmed => {
+            Outcome::Read => {
                 self.retry = FIRST_RETRY.min(self.interval);
-                if outcome == Outcome::Read { self.interval } else { self.interval.min(CONFIRM) }
+                self.interval
             }
+            // Not a moment earlier.
+            Outcome::Unconfirmed => return self.confirmation(),
         };
         wait.mul_f64(1.0 - JITTER * chance)
     }
@@ -76,8 +83,8 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_is_confirmed_soon() {
-        let confirmed_after = |seconds| Schedule::new(Duration::from_secs(seconds)).after(Outcome::Unconfirmed, 0.0);
+    fn a_removal_is_confirmed_soon_and_never_earlier() {
+        let confirmed_after = |seconds| Schedule::new(Duration::from_secs(seconds)).after(Outcome::Unconfirmed, 0.9);
         assert_eq!(confirmed_after(60), Duration::from_secs(5));
         assert_eq!(confirmed_after(1), Duration::from_secs(1));
     }

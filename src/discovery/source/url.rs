@@ -46,8 +46,11 @@ impl UrlReader {
         if let Some(encoding) = response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             return Err(format!("its answer is encoded as {encoding:?}: have the server send it as it is"));
         }
-        let list = List::parse(response.body(), self.any_region).map_err(|error| error.to_string())?;
-        self.etag = etag(&response);
+        let (etag, body, any_region) = (etag(&response), response.into_body(), self.any_region);
+        // A long one takes its time: not where queries wait.
+        let parsed = tokio::task::spawn_blocking(move || List::parse(&body, any_region)).await;
+        let list = parsed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        self.etag = etag;
         Ok(Read::List(list))
     }
 

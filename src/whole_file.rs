@@ -1,9 +1,10 @@
-//! Files that are read whole and replaced whole: what `source::file` reads, what `last_good` keeps. Blocks; callers are
-//! on a thread that may.
+//! Files that are read whole and replaced whole. Blocks; callers are on a thread that may.
+//!
+//! A leaf. `discovery` reads lists and keeps the last good ones with it, `sidegate discover` writes a list.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// What tells one state of a file from another, as far as the file system can: device, inode, size, and the times of the
 /// last change of content and of anything, in seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub struct Identity {
     device: u64,
     inode: u64,
     size: u64,
@@ -22,7 +23,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    pub fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -33,7 +34,7 @@ impl Identity {
     }
 
     /// When anything of it changed last, by the clock of the file system.
-    pub(super) fn changed_at(&self) -> Option<SystemTime> {
+    pub fn changed_at(&self) -> Option<SystemTime> {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(self.changed.0).ok()?))
     }
 }
@@ -42,7 +43,7 @@ impl Identity {
 ///
 /// # Errors
 /// The system's; `InvalidInput` for what is no regular file, `FileTooLarge`.
-pub(super) fn read(path: &Path, max: usize) -> io::Result<(Vec<u8>, Metadata, Metadata)> {
+pub fn read(path: &Path, max: usize) -> io::Result<(Vec<u8>, Metadata, Metadata)> {
     // Seen before it is opened, as opening some devices does something; not waited for, as a pipe may have taken its place.
     refuse_unless_regular(&fs::metadata(path)?)?;
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
@@ -65,18 +66,21 @@ fn refuse_unless_regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, rule))
 }
 
-/// Puts a file that only we may read in the place of whatever is there, or leaves that as it was. On disk when it returns.
+/// Puts a file with these permissions, less the umask, in the place of whatever is there, or leaves that as it was. On disk
+/// when it returns.
 ///
 /// # Errors
 /// The system's.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
     };
-    fs::create_dir_all(folder)?;
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let prefix = format!(".{}.", name.to_string_lossy());
     remove_abandoned(folder, &prefix);
-    let mut temporary = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempfile_in(folder)?;
+    let permissions = Permissions::from_mode(mode);
+    let mut temporary =
+        tempfile::Builder::new().prefix(&prefix).suffix(".tmp").permissions(permissions).tempfile_in(folder)?;
     temporary.write_all(content)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
@@ -122,9 +126,9 @@ mod tests {
     fn who_is_reading_a_file_that_is_replaced_goes_on_with_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        replace(&path, b"before").unwrap();
+        replace(&path, b"before", 0o600).unwrap();
         let mut open = File::open(&path).unwrap();
-        replace(&path, b"after").unwrap();
+        replace(&path, b"after", 0o600).unwrap();
         let mut text = String::new();
         open.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), fs::read(&path).unwrap()), ("before", b"after".to_vec()));
@@ -141,7 +145,7 @@ mod tests {
         };
         let (left, young) = (file(".list.abc.tmp", 4000), file(".list.def.tmp", 10));
         let (foreign, own) = (file(".other.abc.tmp", 4000), file("list", 4000));
-        replace(&own, b"new").unwrap();
+        replace(&own, b"new", 0o600).unwrap();
         assert!(!left.exists() && young.exists() && foreign.exists());
         assert_eq!(fs::read(&own).unwrap(), b"new");
     }
