@@ -28,7 +28,9 @@ def check(world, report, short):
             health.start()
         lab.create_all()
         kinds = {kind: len(lab.of_kind(kind)) for kind in ("PRIVATE", "REGIONAL", "EDGE")}
-        report.check(f"{APIS:,} APIs: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}", len(lab.apis) == APIS)
+        report.check(
+            f"{APIS:,} APIs: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}", len(lab.apis) == APIS
+        )
         groups = [("API Gateway", discovery_apis.check), ("lists", discovery_lists.check)]
         if not short:
             groups += [("credentials", discovery_credentials.check), ("reload", discovery_reload.check)]

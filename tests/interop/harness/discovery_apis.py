@@ -1,4 +1,4 @@
-"""API Gateway as the source of ids: what is listed, what changes, what goes wrong, what is still known after a restart."""
+"""API Gateway as the source of ids: what is listed, changes, goes wrong, and is still known after a restart."""
 
 import signal
 import time
@@ -39,7 +39,9 @@ def listed(lab, report):
     right = first["ids"] == len(private) and first["as_of"] and not first["from_disk"] and not first["error"]
     report.check("/status: the source's ids, since when, no error, not from disk", [] if right else str(first))
     said = {entry["id"]: entry["said"] for entry in found["ids"]["listed"]}
-    wrong = [f"{api}: {said.get(api)}" for api in private if not said.get(api) or said[api][0]["origin"] != first["source"]]
+    wrong = [
+        f"{api}: {said.get(api)}" for api in private if not said.get(api) or said[api][0]["origin"] != first["source"]
+    ]
     report.check("/status: every id with its origin and since when", wrong)
     # resolv.conf leads to Sidegate, whose public DNS does not know the control plane's name: it was found all the same.
     report.check("/ready is 200", [] if get("/ready")[0] == 200 else str(get("/ready")))
@@ -51,7 +53,9 @@ def changes(lab, report, short):
     def follows(what, api, wanted):
         seconds = lab.seconds_until(lambda: lab.resolve(api) == wanted, 15, lambda: f"{what}: not {lab.resolve(api)}")
         late = seconds > INTERVAL + SLACK
-        report.check(f"{what} within an interval and a read: {seconds:.1f} s", f"later than {INTERVAL} s" if late else [])
+        report.check(
+            f"{what} within an interval and a read: {seconds:.1f} s", f"later than {INTERVAL} s" if late else []
+        )
 
     api = lab.create(0, "PRIVATE")
     follows("a new private API leads to the endpoint", api, ENDPOINT)
@@ -106,7 +110,7 @@ def removals(lab, report, sidegate, short):
     lab.switch(fault="empty")
     await_reads(2)
     held = [line for line in warnings(sidegate, mark) if "empty" in line]
-    problems = [f"{known()} ids"] * (known() != len(private)) + lab_problems(lab, private[:20])
+    problems = [f"{known()} ids"] * (known() != len(private)) + list(lab.problems(private[:20]))
     report.check("an empty answer, twice: the list stays", problems)
     told = held and source()["held"] != nothing_held
     report.check("... and a warning and /status say so", [] if told else f"{source()} {sidegate.output()[mark:]}")
@@ -116,7 +120,7 @@ def removals(lab, report, sidegate, short):
     report.check(f"SIGHUP lets it become empty: {seconds:.1f} s", public)
     lab.switch()
     seconds = lab.await_ids(len(private))
-    report.check(f"ids that come back are believed at once: {seconds:.1f} s", lab_problems(lab, private[:20]))
+    report.check(f"ids that come back are believed at once: {seconds:.1f} s", list(lab.problems(private[:20])))
     if short:
         return
 
@@ -136,10 +140,6 @@ def removals(lab, report, sidegate, short):
     )
     lab.switch()
     lab.await_ids(len(private))
-
-
-def lab_problems(lab, apis):
-    return list(lab.problems(apis))
 
 
 def restarted(lab, report, configuration, sidegate, short):

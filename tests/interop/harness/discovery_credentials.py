@@ -57,12 +57,19 @@ def check(lab, report, _short):
         )
     (home / "pod").write_text("another token")
     code, _, error = lab.discover(configuration, env={**REGION, **pod, **no_instance})
-    report.check("a pod's token that is refused: exit 1, says credentials", [] if code == 1 and "credentials" in error else f"{code} {error}")
+    report.check(
+        "a pod's token that is refused: exit 1, says credentials",
+        [] if code == 1 and "credentials" in error else f"{code} {error}",
+    )
     code, _, error = lab.discover(configuration, env={**REGION, **no_instance})
-    report.check("none at all: exit 1, says credentials", [] if code == 1 and "credentials" in error else f"{code} {error}")
+    report.check(
+        "none at all: exit 1, says credentials", [] if code == 1 and "credentials" in error else f"{code} {error}"
+    )
     # A name that nobody knows but the VPC's resolver was found above; without that resolver it is not.
     text = configuration.read_text().replace(f'vpc = ["{VPC}"]', 'vpc = ["10.53.2.3"]')
     configuration.write_text(text)
     code, _, error = lab.discover(configuration)
     named = "apigateway.corp.internal" in error
-    report.check("the control plane's name is asked of the vpc upstream only", [] if code == 1 and named else f"{code} {error}")
+    report.check(
+        "the control plane's name is asked of the vpc upstream only", [] if code == 1 and named else f"{code} {error}"
+    )

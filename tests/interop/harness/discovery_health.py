@@ -58,7 +58,9 @@ class Health:
     def _up(self):
         """What /status says: the addresses that are up."""
         found = status(ADMIN)
-        return sorted(entry["address"] for entry in found["endpoints"][0]["addresses"] if entry["up"]) if found else None
+        return (
+            sorted(entry["address"] for entry in found["endpoints"][0]["addresses"] if entry["up"]) if found else None
+        )
 
     def _becomes(self, what, wanted, up=None):
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the sources of private ids ask: moto behind pages and faults, a server of lists, public DNS that knows every id."""
+"""What sources of private ids ask: moto behind pages and faults, a server of lists, public DNS that knows every id."""
 
 import http.client
 import json
@@ -26,7 +26,9 @@ MOTO, SWITCH = (LOCAL, 5001), (LOCAL, 5002)
 LO = [CONTROL_PLANE, LISTS, PUBLIC_DNS, "169.254.170.2", "169.254.170.23", "169.254.169.254"]
 #: Nobody but the VPC's resolver knows these names: whoever asks resolv.conf, which is Sidegate, does not find them.
 API_URL, LIST_URL, SECURE_URL = (
-    "http://apigateway.corp.internal/", "http://lists.corp.internal/ids", "https://lists.corp.internal/ids"
+    "http://apigateway.corp.internal/",
+    "http://lists.corp.internal/ids",
+    "https://lists.corp.internal/ids",
 )
 ADMIN = f"{LOCAL}:9180"
 INTERVAL = 2
@@ -284,4 +286,3 @@ def await_reads(more, field="reads", within=40, position=0):
 def warnings(process, since=0):
     """The lines of its log that somebody should act on."""
     return [line for line in process.output()[since:].splitlines() if re.search(r"\b(WARN|ERROR)\b", line)]
-

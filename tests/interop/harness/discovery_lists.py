@@ -141,7 +141,9 @@ def changing_files(lab, report):
                 file.flush()
                 time.sleep(0.2)
                 seen.add(tuple(lab.resolve("bbbbbbbbb4")))
-    report.check("written piece by piece, an id that stays is never away", [] if seen == {tuple(ENDPOINT)} else str(seen))
+    report.check(
+        "written piece by piece, an id that stays is never away", [] if seen == {tuple(ENDPOINT)} else str(seen)
+    )
     follows(lab, report, "... and what it was written to", "bbbbbbbbb5", ENDPOINT)
 
     for what, text, words in (
@@ -154,7 +156,9 @@ def changing_files(lab, report):
         wait_until(lambda reads=reads: source(1)["failures"] > reads, 5, f"{what} to be read")
         said = [line for line in warnings(sidegate, mark) if all(word in line for word in words)]
         stays = lab.resolve("bbbbbbbbb5") == ENDPOINT == lab.resolve("bbbbbbbbb1")
-        report.check(f"{what}: nothing changes, a warning says where", [] if said and stays else sidegate.output()[mark:])
+        report.check(
+            f"{what}: nothing changes, a warning says where", [] if said and stays else sidegate.output()[mark:]
+        )
     plain.unlink()
     time.sleep(WITHIN)
     report.check("removed: nothing changes", [] if lab.resolve("bbbbbbbbb5") == ENDPOINT else "it is gone")
@@ -178,7 +182,8 @@ def behind_url(lab, report, gateways):
     await_reads(3)
     requests = lab.list_requests()[mark:]
     report.check(
-        "unchanged: asked with its ETag, answered 304", [str(line) for line in requests if line[0] != "304"] or bool(requests)
+        "unchanged: asked with its ETag, answered 304",
+        [str(line) for line in requests if line[0] != "304"] or bool(requests),
     )
     log = (lab.home / "access.log").read_text()
     report.check("the configured header is sent", [] if '"Bearer interop"' in log else log[-500:])
@@ -195,7 +200,9 @@ def behind_url(lab, report, gateways):
         await_reads(1, "failures", 60)
         end()
         error = source()["error"] or ""
-        problems = [f"/status says {error!r}, without any of {words}"] * (not any(word in error.lower() for word in words))
+        problems = [f"/status says {error!r}, without any of {words}"] * (
+            not any(word in error.lower() for word in words)
+        )
         problems += [] if lab.resolve("ccccccccc3") == ENDPOINT else ["the id is gone"]
         problems += [] if warnings(sidegate, mark) else ["no warning"]
         report.check(f"{what}: the list stays, /status and a warning say why", problems)
@@ -240,7 +247,9 @@ def behind_url(lab, report, gateways):
     await_reads(2)
     told = [line for line in warnings(sidegate, mark) if "empty" in line]
     stays_so = lab.resolve("ccccccccc3") == ENDPOINT
-    report.check("an empty list: the one before stays, with a warning", [] if told and stays_so else sidegate.output()[mark:])
+    report.check(
+        "an empty list: the one before stays, with a warning", [] if told and stays_so else sidegate.output()[mark:]
+    )
     sidegate.stop()
 
 

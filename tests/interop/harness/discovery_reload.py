@@ -35,7 +35,9 @@ def reloads(world, report):
     answer = post()
     reply = dig(NAME)
     right = answer == (200, "reloaded\n") and reply.data("A") == ENDPOINT
-    report.check("an id added, from loopback: 200, and in force when it says so", [] if right else f"{answer} {reply.text}")
+    report.check(
+        "an id added, from loopback: 200, and in force when it says so", [] if right else f"{answer} {reply.text}"
+    )
     world_file(plain)
     mark = len(sidegate.output())
     for what, answer in (
@@ -113,7 +115,9 @@ def without_privileges(world, report):
     path.write_text(plain.replace(f'"{LOCAL}:5353"', f'"{LOCAL}:5353", "{LOCAL}:53"'), encoding="utf-8")
     code, body = post()
     named = "dns.listen" in body and f"{LOCAL}:53" in body
-    report.check("dns.listen on port 53 as nobody: 422 and says which", [] if code == 422 and named else f"{code} {body!r}")
+    report.check(
+        "dns.listen on port 53 as nobody: 422 and says which", [] if code == 422 and named else f"{code} {body!r}"
+    )
     reply = dig(f"privapi123.{ZONE}", port=5353)
     report.check("... the old listener stays", [] if reply.data("A") == ENDPOINT else reply.text)
     mark = len(sidegate.output())
