@@ -14,4 +14,4 @@ mod server;
 pub use config::Config;
 pub use gate::Gate;
 pub use readiness::{Block, Readiness, State};
-pub use server::{Act, Answers, Server};
+pub use server::{Answers, Liveness, NotReloaded, Reload, Server};

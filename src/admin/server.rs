@@ -34,19 +34,31 @@ const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Something that is done when asked for; the error is in words for an operator.
-pub type Act = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+/// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
+pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Reads the configuration again and changes to it.
+pub type Reload = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), NotReloaded>> + Send>> + Send + Sync>;
+
+/// Why everything is as before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReloaded {
+    /// The configuration is wrong or cannot be changed to; all that is to be corrected.
+    #[error("{0}")]
+    Refused(String),
+    /// Not looked at: ask again later.
+    #[error("{0}")]
+    NotNow(&'static str),
+}
 
 /// What is told and done; `app` knows how.
 #[derive(Clone)]
 pub struct Answers {
     pub readiness: Readiness,
-    /// Asks every listener of the resolver whether it is alive.
-    pub liveness: Act,
+    pub liveness: Liveness,
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Reads the configuration again and changes to it.
-    pub reload: Act,
+    pub reload: Reload,
 }
 
 /// The listener, bound.
@@ -182,7 +194,13 @@ impl Shared {
             }
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
-                Err(reason) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{reason}\n")),
+                Err(refusal) => {
+                    let status = match refusal {
+                        NotReloaded::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                        NotReloaded::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    };
+                    text(status, format!("{refusal}\n"))
+                }
             },
             _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /status and POST /reload\n"),
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{reloads, status};
-use crate::admin::{Act, Readiness};
+use crate::admin::{Liveness, Readiness};
 use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
 use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
 use crate::forward::{self, OnAttempt, Resolve, ResolveError};
@@ -82,7 +82,7 @@ pub(super) fn on_attempt(discovery: &Arc<Discovery>) -> OnAttempt {
 }
 
 /// Alive if every UDP listener answers.
-pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Act {
+pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
     Arc::new(move || {
         let addresses = addresses.borrow().clone();
         Box::pin(async move {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::Act;
+use crate::admin::{NotReloaded, Reload};
 
 /// Requests that may wait for the one under way.
 const MAX_WAITING: usize = 4;
@@ -37,17 +37,18 @@ impl Totals {
 }
 
 /// What admin calls, and where its calls arrive.
-pub(super) fn channel() -> (Act, mpsc::Receiver<Request>) {
+pub(super) fn channel() -> (Reload, mpsc::Receiver<Request>) {
     let (sender, receiver) = mpsc::channel::<Request>(MAX_WAITING);
-    let ask: Act = Arc::new(move || {
+    let stopping = || NotReloaded::NotNow("about to stop: nothing is reloaded any more");
+    let ask: Reload = Arc::new(move || {
         let sender = sender.clone();
         Box::pin(async move {
             let (answer, outcome) = oneshot::channel();
             sender.try_send(answer).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => "other reloads are waiting: ask again later".to_owned(),
-                mpsc::error::TrySendError::Closed(_) => "about to stop: nothing is reloaded any more".to_owned(),
+                mpsc::error::TrySendError::Full(_) => NotReloaded::NotNow("other reloads are waiting: ask again later"),
+                mpsc::error::TrySendError::Closed(_) => stopping(),
             })?;
-            outcome.await.unwrap_or_else(|_| Err("about to stop: nothing is reloaded any more".to_owned()))
+            outcome.await.map_err(|_| stopping())?.map_err(NotReloaded::Refused)
         })
     });
     (ask, receiver)
@@ -62,14 +63,14 @@ mod tests {
         let (ask, mut requests) = channel();
         let asked = tokio::spawn(ask());
         requests.recv().await.unwrap().send(Err("line 1".to_owned())).unwrap();
-        assert_eq!(asked.await.unwrap(), Err("line 1".to_owned()));
+        assert_eq!(asked.await.unwrap(), Err(NotReloaded::Refused("line 1".to_owned())));
         let waiting: Vec<_> = (0..MAX_WAITING).map(|_| tokio::spawn(ask())).collect();
         tokio::task::yield_now().await;
-        assert!(ask().await.unwrap_err().contains("ask again later"));
+        assert!(ask().await.unwrap_err().to_string().contains("ask again later"));
         drop(requests);
         for asked in waiting {
-            assert!(asked.await.unwrap().unwrap_err().contains("about to stop"));
+            assert!(asked.await.unwrap().unwrap_err().to_string().contains("about to stop"));
         }
-        assert!(ask().await.unwrap_err().contains("about to stop"));
+        assert!(ask().await.unwrap_err().to_string().contains("about to stop"));
     }
 }

@@ -135,11 +135,14 @@ pub fn error(query: &Query<'_>, rcode: u16, error: ExtendedError, text: &str, ou
     finish(query, rcode, &options, &[], ReplyLimit::Stream, out);
 }
 
-/// A private name whose endpoint cannot be reached: a failure, never the public address.
+/// A private name whose endpoint cannot be reached, or has not been looked up yet: a failure, never the public address.
 pub fn no_usable_address(query: &Query<'_>, endpoint: &Endpoint, out: &mut Vec<u8>) {
-    let reason = endpoint.addresses.problem.as_deref().unwrap_or("no address yet");
+    let (code, reason) = match endpoint.addresses.problem.as_deref() {
+        Some(problem) => (ExtendedError::Other, problem),
+        None => (ExtendedError::NotReady, "it is being looked up"),
+    };
     let text = format!("{} has no usable address: {reason}", endpoint.label());
-    error(query, rcode::SERVFAIL, ExtendedError::Other, &text, out);
+    error(query, rcode::SERVFAIL, code, &text, out);
 }
 
 /// The TTL in seconds of addresses of ours: what remains of their own.

@@ -22,14 +22,14 @@ impl Drop for Lab {
 fn lab(alive: bool) -> Lab {
     let readiness = Readiness::default();
     let gate = watch::Sender::new(Gate { clients: Networks::private(), hosts: vec!["sidegate.corp".parse().unwrap()] });
-    let done = move |well: bool, why: &'static str| -> Act {
-        Arc::new(move || Box::pin(async move { if well { Ok(()) } else { Err(why.to_owned()) } }))
-    };
     let answers = Answers {
         readiness: readiness.clone(),
-        liveness: done(alive, "dead"),
+        liveness: Arc::new(move || Box::pin(async move { if alive { Ok(()) } else { Err("dead".to_owned()) } })),
         status: Arc::new(|| "{\"sources\":[]}".to_owned()),
-        reload: done(alive, "line 1: no such key"),
+        reload: Arc::new(move || {
+            let refused = NotReloaded::Refused("line 1: no such key".to_owned());
+            Box::pin(async move { if alive { Ok(()) } else { Err(refused) } })
+        }),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(listen, gate.subscribe(), answers).unwrap();

@@ -190,6 +190,16 @@ fn an_endpoint_without_addresses_is_a_failure_that_says_why_and_never_public() {
 }
 
 #[test]
+fn an_endpoint_that_is_being_looked_up_is_not_ready() {
+    let mut table = table();
+    let position = table.endpoints().iter().position(|endpoint| endpoint.addresses.is_empty()).unwrap();
+    table.set_addresses(EndpointIndex(position), Addresses::default());
+    let reply = reply(&table, &with_opt(ask(AP, rtype::A), 1232, 0, false));
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(extended_error(&reply).0, 14);
+}
+
+#[test]
 fn the_ttl_is_what_remains_of_the_endpoints_own_between_5_and_60_seconds() {
     let now = Instant::now();
     for (left, ttl) in [(None, 60), (Some(0), 5), (Some(3), 5), (Some(17), 17), (Some(60), 60), (Some(3600), 60)] {
