@@ -172,8 +172,9 @@ impl App {
         warn_of_gaps(&config);
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
+        let predecessor = Arc::clone(&before);
         // Long lists take their time, and queries must not wait for it.
-        let discovery = Arc::new(tokio::task::spawn_blocking(move || before.successor(discovery)).await??);
+        let discovery = Arc::new(tokio::task::spawn_blocking(move || predecessor.successor(discovery)).await??);
         let tools = discovery.tools(look_up(self.plane.service()))?;
         let moved = config.admin.listen != self.admin.as_ref().map(AdminListener::asked);
         let bind = |address| AdminListener::bind(address, self.gate.subscribe(), self.answers.clone());
@@ -182,6 +183,7 @@ impl App {
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
         let around = forward_surroundings(&config.dns.listen, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
+        discovery.catch_up(&before).await;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
         self.forwarder.adopt(forwarder);
         if moved {

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -262,4 +262,55 @@ async fn a_reload_moves_the_admin_listener_or_is_refused_whole() {
     moved.admin.listen = None;
     app.reload(moved).await.unwrap();
     assert_eq!(app.admin_address(), None);
+}
+
+#[tokio::test]
+async fn removals_of_more_than_half_wait_their_time_however_often_the_file_changes() {
+    let lab = Lab::new().await;
+    let ids: Vec<String> = (10..30).map(|i| format!("a1b2c3d4{i}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    lab.write(&ids);
+    let app = lab.start("interval = \"3s\"").await;
+    known(&app, 20).await;
+    let mut table = app.table();
+    let begun = Instant::now();
+    lab.write(&[]);
+    timeout(PATIENCE, async {
+        while status(&app).await["sources"][0]["held"].is_null() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let as_of = status(&app).await["sources"][0]["as_of"].clone();
+    lab.write(&ids[..1]);
+    timeout(PATIENCE, table.wait_for(|table| table.ids.len() == 1)).await.unwrap().unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_ne!(status(&app).await["sources"][0]["as_of"], as_of, "which stands still while something is held");
+}
+
+#[tokio::test]
+async fn a_reload_moves_what_is_kept_who_may_ask_and_what_live_asks() {
+    let lab = Lab::new().await;
+    lab.write(&[lab.id()]);
+    let mut app = lab.start("interval = \"1s\"").await;
+    ready(&app).await;
+    let admin = app.admin_address().unwrap();
+    let mut moved = lab.config("interval = \"1s\"");
+    let elsewhere = lab.folder.path().join("elsewhere");
+    moved.state_dir = Some(elsewhere.clone());
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    moved.dns.listen = vec![port];
+    app.reload(moved.clone()).await.unwrap();
+    sidegate::admin::client::ask(admin, "/live").await.unwrap();
+    timeout(PATIENCE, async {
+        while !elsewhere.exists() || !files(&elsewhere).iter().any(|file| file.extension() == Some("json".as_ref())) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    moved.clients = sidegate::policy::Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    app.reload(moved).await.unwrap();
+    sidegate::admin::client::ask(admin, "/ready").await.unwrap_err();
 }

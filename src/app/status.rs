@@ -19,7 +19,7 @@ pub(super) fn status(discovery: &Discovery, reloads: &reloads::Totals) -> String
     let status = json!({
         "sources": discovery.sources().iter().map(source).collect::<Vec<_>>(),
         "endpoints": table.endpoints().iter().zip(&discovery.address_health()).map(endpoint).collect::<Vec<_>>(),
-        "ids": { "count": table.ids.len(), "listed": listed(&table) },
+        "ids": { "count": table.ids.len(), "listed": listed(&table), "listed_are_all": table.ids.len() <= MAX_LISTED },
         "learned": table.learned.len(),
         "not_ready": table.not_ready.as_ref().map(ToString::to_string),
         "reloads": { "succeeded": reloads.succeeded(), "refused": reloads.refused() },

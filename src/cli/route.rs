@@ -133,7 +133,9 @@ impl Report {
                 }
                 _ => self.notes.push(format!("{label}: no list")),
             }
-            self.notes.extend(snapshot.error.as_ref().map(|error| format!("{label}: {error}")));
+            let is_news = |error: &&String| !self.notes.iter().any(|note| note.contains(error.as_str()));
+            let error = snapshot.error.as_ref().filter(is_news).map(|error| format!("{label}: {error}"));
+            self.notes.extend(error);
         }
     }
 

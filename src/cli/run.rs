@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,23 +11,27 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complain;
 use crate::app::{App, Surroundings};
-use crate::config::{Config, Inputs};
+use crate::config::{Config, DEFAULT_FILE, Inputs};
 use crate::logging::Logging;
 
 /// Threads for everything but the UDP workers: what they do is wait.
 const MAX_THREADS: usize = 4;
+
+/// For reads and writes of files under way at the end.
+const LAST_READS: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT. `path` is `--config`, to be read again at a reload.
 pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
     let logging = Logging::start(&config.log);
     raise_open_files();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let done = Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(serve(config, path, &logging)));
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let done = runtime.map_err(Into::into).and_then(|runtime| {
+        let done = runtime.block_on(serve(config, path, &logging));
+        // A read that hangs on a file system that is gone must not keep the process.
+        runtime.shutdown_timeout(LAST_READS);
+        done
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -38,6 +43,7 @@ pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
 
 async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let mut had_file = Inputs::gather(path, std::env::vars_os()).is_ok_and(|inputs| inputs.file.is_some());
     let mut app = App::start(config, Surroundings::of_host()).await?;
     loop {
         let waiting = tokio::select! {
@@ -47,7 +53,7 @@ async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow
             },
             waiting = app.reload_requested() => Some(waiting),
         };
-        let outcome = reload(&mut app, path, logging).await;
+        let outcome = reload(&mut app, path, logging, &mut had_file).await;
         app.count_reload(outcome.is_ok());
         match &outcome {
             Ok(()) => tracing::info!("reloaded"),
@@ -63,15 +69,20 @@ async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow
     Ok(())
 }
 
-/// Reads the configuration again and changes to it. A file without a key is a file in the making, not a wish.
-async fn reload(app: &mut App, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
+/// Reads the configuration again and changes to it. A file without a key is a file in the making, and one that is gone is
+/// about to come back: neither is a wish.
+async fn reload(app: &mut App, path: Option<&Path>, logging: &Logging, had_file: &mut bool) -> anyhow::Result<()> {
     let inputs = Inputs::gather(path, std::env::vars_os())?;
+    if *had_file && inputs.file.is_none() {
+        anyhow::bail!("{DEFAULT_FILE} is gone: put it back, or restart to run without");
+    }
     if inputs.is_blank() {
         anyhow::bail!("the configuration file has no key: write it whole, then reload");
     }
     let config = Config::load(&inputs)?;
     let log = config.log;
     app.reload(config).await?;
+    *had_file = inputs.file.is_some();
     logging.reload(&log);
     Ok(())
 }

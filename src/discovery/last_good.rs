@@ -101,13 +101,12 @@ impl LastGood {
                     let now = SystemTime::now();
                     return Some((list, metadata.modified().map_or(now, |said| said.min(now))));
                 }
-                Err(problem) => problem,
+                Err(problem) => format!("{problem}: the next read replaces it"),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => error.to_string(),
+            Err(error) => format!("{error}: make state_dir readable for this user"),
         };
-        let path = self.path.display();
-        tracing::warn!("{}: its last good list in {path} is not used: {problem}: remove the file", self.label);
+        tracing::warn!("{}: its last good list in {} is not used: {problem}", self.label, self.path.display());
         None
     }
 

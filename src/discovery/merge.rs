@@ -36,8 +36,8 @@ pub(super) struct State {
     /// In the order of the configuration.
     pub(super) endpoints: Vec<Followed>,
     learned: Learned,
-    /// The lists that the table is made of, each by its source's name.
-    lists: Vec<(Arc<str>, Arc<List>)>,
+    /// The lists that the table is made of, by position of their sources.
+    lists: Vec<Option<Arc<List>>>,
 }
 
 impl Discovery {
@@ -49,7 +49,7 @@ impl Discovery {
     pub fn new(config: Config) -> Result<Self, TableError> {
         let table = compose::table(&config, |endpoint| static_addresses(endpoint).unwrap_or_default())?;
         let sources = sources(&config);
-        sources.iter().for_each(|source| source.recall());
+        sources.iter().for_each(Source::recall);
         Ok(Self::of(config, sources, table))
     }
 
@@ -94,8 +94,8 @@ impl Discovery {
         let addresses =
             |endpoint: &EndpointConfig| static_addresses(endpoint).or_else(|| known(endpoint)).unwrap_or_default();
         let table = compose::table(&config, addresses)?;
-        let sources = sources(&config);
-        for source in &sources {
+        let mut sources = sources(&config);
+        for source in &mut sources {
             match self.sources.iter().find(|before| source.is_same(before)) {
                 Some(before) => source.succeed(before),
                 None => source.recall(),
@@ -106,11 +106,12 @@ impl Discovery {
         Ok(successor)
     }
 
-    fn of(config: Config, sources: Vec<Arc<Source>>, mut table: Table) -> Self {
+    fn of(config: Config, sources: Vec<Source>, mut table: Table) -> Self {
+        let sources: Vec<_> = sources.into_iter().map(Arc::new).collect();
         let config = Arc::new(config);
         let lists = lists(&sources);
-        if !lists.is_empty() {
-            table.ids = Arc::new(compose::ids(&config, &lists));
+        if lists.iter().any(Option::is_some) {
+            table.ids = Arc::new(compose::ids(&config, &labelled(&sources, &lists)));
         }
         table.not_ready = not_ready(&sources);
         table.generation = next_generation();
@@ -126,9 +127,17 @@ impl Discovery {
         }
     }
 
-    /// Whether the table holds the list of the source of this name.
-    pub(super) fn has_list_of(&self, label: &str) -> bool {
-        self.state().lists.iter().any(|(of, _)| **of == *label)
+    /// Whether the table holds the list of the source at this position.
+    pub(super) fn has_list_of(&self, position: usize) -> bool {
+        self.state().lists.get(position).is_some_and(Option::is_some)
+    }
+
+    /// Takes over what the sources of the one before have read since this one was made its successor.
+    pub async fn catch_up(&self, before: &Self) {
+        for source in &self.sources {
+            before.sources.iter().find(|before| source.is_same(before)).inspect(|before| source.catch_up(before));
+        }
+        self.merge_lists_now().await;
     }
 
     /// Makes the lists of all sources part of the table, now and whenever one changes. Never returns.
@@ -148,14 +157,21 @@ impl Discovery {
     /// Makes the lists of all sources part of the table. The table of a hundred thousand ids takes its time: not here, where
     /// queries wait.
     pub(super) async fn merge_lists_now(&self) {
-        let (lists, not_ready) = (lists(&self.sources), not_ready(&self.sources));
-        let is_same = self.state().lists.len() == lists.len()
-            && self.state().lists.iter().zip(&lists).all(|((_, was), (_, is))| Arc::ptr_eq(was, is));
+        // In this order: a source that gives its list in between is still awaited then, and not taken for one without ids.
+        let not_ready = not_ready(&self.sources);
+        let lists = lists(&self.sources);
+        let is_same = {
+            let merged = &self.state().lists;
+            merged.len() == lists.len() && merged.iter().zip(&lists).all(|(was, is)| is_same(was.as_ref(), is.as_ref()))
+        };
         let ids = if is_same {
             None
         } else {
-            let (config, merged) = (Arc::clone(&self.config), lists.clone());
-            let Ok(ids) = tokio::task::spawn_blocking(move || compose::ids(&config, &merged)).await else { return };
+            let (config, labelled) = (Arc::clone(&self.config), labelled(&self.sources, &lists));
+            let Ok(ids) = tokio::task::spawn_blocking(move || compose::ids(&config, &labelled)).await else {
+                tracing::error!("the table of ids could not be made; the one before stays");
+                return;
+            };
             Some(Arc::new(ids))
         };
         if ids.is_none() && self.table.borrow().not_ready == not_ready {
@@ -233,13 +249,33 @@ fn next_generation() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-fn sources(config: &Config) -> Vec<Arc<Source>> {
-    config.sources.iter().filter_map(|source| Source::new(source, config)).map(Arc::new).collect()
+/// Their names are told apart, where two differ only in what is not shown.
+fn sources(config: &Config) -> Vec<Source> {
+    let mut labels: Vec<String> = Vec::new();
+    let mut told_apart = |label: String| {
+        let others = labels.iter().filter(|other| **other == label).count();
+        labels.push(label.clone());
+        if others == 0 { label } else { format!("{label} ({})", others + 1) }
+    };
+    config.sources.iter().filter_map(|source| Source::new(source, told_apart(source.label()), config)).collect()
 }
 
-/// The lists there are, in the order of the configuration.
-fn lists(sources: &[Arc<Source>]) -> Vec<(Arc<str>, Arc<List>)> {
-    sources.iter().filter_map(|source| Some((Arc::clone(&source.label), source.list()?))).collect()
+/// What each source has given, by position.
+fn lists(sources: &[Arc<Source>]) -> Vec<Option<Arc<List>>> {
+    sources.iter().map(|source| source.list()).collect()
+}
+
+/// The lists there are, each by its source's name.
+fn labelled(sources: &[Arc<Source>], lists: &[Option<Arc<List>>]) -> Vec<(Arc<str>, Arc<List>)> {
+    let labelled = sources.iter().zip(lists);
+    labelled.filter_map(|(source, list)| Some((Arc::clone(&source.label), list.clone()?))).collect()
+}
+
+fn is_same(was: Option<&Arc<List>>, is: Option<&Arc<List>>) -> bool {
+    match (was, is) {
+        (Some(was), Some(is)) => Arc::ptr_eq(was, is),
+        (was, is) => was.is_none() && is.is_none(),
+    }
 }
 
 /// The first source without which unknown ids cannot be told from private ones.

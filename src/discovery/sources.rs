@@ -58,13 +58,13 @@ impl Discovery {
 
     /// The required sources that have no list yet, by the names they go by in logs, each with the moment the table has it.
     pub fn awaited_lists(self: &Arc<Self>) -> Vec<(String, impl Future<Output = ()> + Send + 'static)> {
-        let is_awaited = |source: &&Arc<Source>| source.config.required && source.list().is_none();
-        let awaited = self.sources.iter().filter(is_awaited).map(|source| {
-            let (discovery, label) = (Arc::clone(self), Arc::clone(&source.label));
+        let is_awaited = |(_, source): &(usize, &Arc<Source>)| source.config.required && source.list().is_none();
+        let awaited = self.sources.iter().enumerate().filter(is_awaited).map(|(position, source)| {
+            let discovery = Arc::clone(self);
             let arrived = async move {
                 let mut table = discovery.table();
                 // The sender is ours, so that it cannot be gone.
-                while !discovery.has_list_of(&label) && table.changed().await.is_ok() {}
+                while !discovery.has_list_of(position) && table.changed().await.is_ok() {}
             };
             (source.label.to_string(), arrived)
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::discovery::compose::nearest_first;
 use crate::discovery::config::{SourceConfig, SourceKind};
+use crate::discovery::endpoints::LookUp;
 use crate::policy::{Addresses, Route, route};
 
 const ZONE: &str = "execute-api.us-east-1.amazonaws.com";
@@ -150,4 +151,89 @@ fn a_reload_to_another_region_takes_no_addresses_along() {
     discovery.set_addresses(EndpointIndex(0), found(&["10.0.0.1"], 60));
     let discovery = discovery.successor(Config { region: "eu-west-1".parse().unwrap(), ..config() }).unwrap();
     assert!(discovery.table().borrow().endpoints()[0].addresses.is_empty());
+}
+
+/// Required sources of these kinds.
+fn with_sources(kinds: impl IntoIterator<Item = SourceKind>) -> Config {
+    let source = |kind| SourceConfig { kind, interval: Duration::from_secs(60), required: true };
+    Config { sources: kinds.into_iter().map(source).collect(), ..config() }
+}
+
+fn url(text: &str) -> SourceKind {
+    SourceKind::Url { url: text.to_owned(), headers: Vec::new() }
+}
+
+async fn read_once(discovery: &Discovery) {
+    let look_up: LookUp = Arc::new(|_, _| Box::pin(async { Err("nobody to ask".to_owned()) }));
+    discovery.read_sources(&discovery.tools(look_up).unwrap()).await;
+}
+
+/// A list in a file, and a discovery that has read it.
+async fn of_file(text: &str) -> (tempfile::TempDir, Config, Discovery) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ids");
+    std::fs::write(&path, text).unwrap();
+    let config = with_sources([SourceKind::File { path }]);
+    let discovery = Discovery::new(config.clone()).unwrap();
+    read_once(&discovery).await;
+    (folder, config, discovery)
+}
+
+#[tokio::test]
+async fn a_list_that_arrives_during_a_merge_is_never_taken_for_one_without_ids() {
+    let (_folder, config, known) = of_file("a1").await;
+    for turn in 0..3000 {
+        let discovery = Discovery::new(config.clone()).unwrap();
+        let (from, to) = (Arc::clone(&known.sources[0]), Arc::clone(&discovery.sources[0]));
+        let start = Arc::new(std::sync::Barrier::new(2));
+        let started = Arc::clone(&start);
+        let arrives = std::thread::spawn(move || {
+            started.wait();
+            (0..turn % 300).for_each(|_| std::hint::spin_loop());
+            to.catch_up(&from);
+        });
+        start.wait();
+        discovery.merge_lists_now().await;
+        let table = Arc::clone(&discovery.table().borrow());
+        assert!(table.not_ready.is_some() || table.ids.len() == 1, "turn {turn}: ready, and without its ids");
+        arrives.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sources_whose_names_differ_in_what_is_not_shown_are_told_apart_and_awaited_one_by_one() {
+    let both = ["http://127.0.0.1:1/ids?account=1", "http://127.0.0.1:1/ids?account=2"].map(url);
+    let discovery = Arc::new(Discovery::new(with_sources(both)).unwrap());
+    let labels: Vec<_> = discovery.sources().into_iter().map(|source| source.label).collect();
+    assert_eq!(labels, ["url http://127.0.0.1:1/ids", "url http://127.0.0.1:1/ids (2)"]);
+    let mut awaited = discovery.awaited_lists();
+    let (_folder, _, known) = of_file("a1").await;
+    discovery.sources[0].catch_up(&known.sources[0]);
+    discovery.merge_lists_now().await;
+    let second = Box::pin(awaited.remove(1).1);
+    let first = Box::pin(awaited.remove(0).1);
+    first.await;
+    assert!(futures_util::FutureExt::now_or_never(second).is_none(), "it has given nothing yet");
+    assert_eq!(&*discovery.table().borrow().not_ready.clone().unwrap().source, labels[1]);
+}
+
+#[tokio::test]
+async fn what_is_read_while_a_reload_is_under_way_is_known_after_it() {
+    let (folder, config, before) = of_file("a1").await;
+    let after = before.successor(config).unwrap();
+    std::fs::write(folder.path().join("ids"), "a1\nb1\n").unwrap();
+    read_once(&before).await;
+    after.catch_up(&before).await;
+    assert!(is_private(&after, &format!("b1.{ZONE}")));
+}
+
+#[tokio::test]
+async fn a_change_of_ids_is_a_new_generation_and_the_same_list_is_not() {
+    let (folder, _, discovery) = of_file("a1").await;
+    let first = generation(&discovery);
+    read_once(&discovery).await;
+    assert_eq!(generation(&discovery), first);
+    std::fs::write(folder.path().join("ids"), "a1\nb1\n").unwrap();
+    read_once(&discovery).await;
+    assert!(generation(&discovery) > first, "chains through b1 are void");
 }

@@ -21,6 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STILL: Duration = Duration::from_millis(500);
 /// A file that has not changed for so long, by its own clock, keeps still: longer than a clock tick of any file system.
 const OLD: Duration = Duration::from_secs(3);
+/// How often it is looked at that is about to be read and may still be written, and how long at most: what never keeps
+/// still is read as it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// So often a read is begun anew that a change has come into.
 const ATTEMPTS: usize = 3;
 
@@ -44,17 +48,31 @@ impl FileReader {
         Self { path, any_region, read: None, seen: None }
     }
 
-    /// Reads it, whole.
+    /// Reads it, whole, once it keeps still: half a list is one too.
     ///
     /// # Errors
     /// In words for an operator.
     pub(super) async fn read(&mut self) -> Result<Read, String> {
+        self.settle().await;
         let (path, any_region, begun) = (self.path.clone(), self.any_region, Instant::now());
         let (sight, list) =
             spawn_blocking(move || read_list(&path, any_region)).await.map_err(|end| end.to_string())?;
         let keeps_still = self.has_been(sight, begun) || is_old(&sight);
         self.read = Some((sight, keeps_still));
         list.map(Read::List)
+    }
+
+    /// Returns once it keeps still, is not there, or never will.
+    async fn settle(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (path, begun) = (self.path.clone(), Instant::now());
+            let Ok(sight) = spawn_blocking(move || look(&path)).await else { return };
+            if sight.is_err() || is_old(&sight) || self.has_been(sight, begun) || begun >= deadline {
+                return;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Returns once it is no longer what was read and has kept still.

@@ -12,10 +12,12 @@ mod file;
 mod schedule;
 mod url;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -66,8 +68,8 @@ pub(super) struct Source {
     last_good: Option<LastGood>,
     /// Whether it counts as trouble that lists cannot be kept.
     must_keep: bool,
-    /// Whether what is on disk is what it knows.
-    is_kept: AtomicBool,
+    /// What is on disk, as far as we wrote or read it; shared with what takes this one's place.
+    on_disk: Arc<Mutex<Option<Arc<List>>>>,
     complained: AtomicBool,
     snapshot: watch::Sender<Snapshot>,
     /// Whether the next list may be empty though this one is not.
@@ -81,20 +83,21 @@ enum Reader {
 }
 
 impl Source {
-    /// A source of this configuration that knows nothing yet. `None` for `learned`, which gives no lists.
-    pub(super) fn new(source: &SourceConfig, config: &Config) -> Option<Self> {
+    /// A source of this configuration that knows nothing yet, by this name in logs. `None` for `learned`, which gives no
+    /// lists.
+    pub(super) fn new(source: &SourceConfig, label: String, config: &Config) -> Option<Self> {
         if source.kind == SourceKind::Learned {
             return None;
         }
         let state_dir = config.state_dir.as_deref();
         Some(Self {
             config: source.clone(),
-            label: source.label().into(),
+            label: label.into(),
             region: config.region.clone(),
             any_region: config.dns_suffix.is_some(),
             last_good: state_dir.map(|state_dir| LastGood::new(state_dir, &source.kind, &config.region)),
             must_keep: config.state_dir_is_set,
-            is_kept: AtomicBool::new(false),
+            on_disk: Arc::default(),
             complained: AtomicBool::new(false),
             snapshot: watch::Sender::default(),
             trusts_next: AtomicBool::new(false),
@@ -105,9 +108,10 @@ impl Source {
     pub(super) fn recall(&self) {
         let Some((list, as_of)) = self.last_good.as_ref().and_then(LastGood::load) else { return };
         tracing::info!(ids = list.len(), "{}: begins with its last good list", self.label);
-        self.is_kept.store(true, Ordering::Relaxed);
+        let list = Arc::new(list);
+        *lock(&self.on_disk) = Some(Arc::clone(&list));
         self.snapshot.send_modify(|snapshot| {
-            (snapshot.list, snapshot.as_of, snapshot.from_disk) = (Some(Arc::new(list)), Some(as_of), true);
+            (snapshot.list, snapshot.as_of, snapshot.from_disk) = (Some(list), Some(as_of), true);
         });
     }
 
@@ -138,11 +142,17 @@ impl Source {
 
     /// Begins with what the same source of the configuration before knows. Its next list may be empty: an operator has
     /// just looked at it.
-    pub(super) fn succeed(&self, before: &Self) {
-        self.snapshot.send_replace(before.snapshot.borrow().clone());
-        let is_kept = self.last_good == before.last_good && before.is_kept.load(Ordering::Relaxed);
-        self.is_kept.store(is_kept, Ordering::Relaxed);
+    pub(super) fn succeed(&mut self, before: &Self) {
+        self.catch_up(before);
+        if self.last_good == before.last_good {
+            self.on_disk = Arc::clone(&before.on_disk);
+        }
         self.trusts_next.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes over what that source has learned since.
+    pub(super) fn catch_up(&self, before: &Self) {
+        self.snapshot.send_replace(before.snapshot.borrow().clone());
     }
 
     /// Until it is there, ids that nobody knows cannot be called public.
@@ -153,15 +163,30 @@ impl Source {
 
     /// Reads it for as long as it is polled. Never returns.
     pub(super) async fn follow(self: Arc<Self>, fetcher: Option<Arc<Fetcher>>) {
-        let Some(mut reader) = self.reader(fetcher) else { return std::future::pending().await };
+        let Some(mut reader) = self.reader(fetcher.clone()) else { return std::future::pending().await };
         let mut schedule = Schedule::new(self.config.interval);
         let is_reload = self.trusts_next.load(Ordering::Relaxed);
-        let mut judge = Judge { guard: self.guard(), held_since: None, confirmation: schedule.confirmation() };
+        let mut judge = self.judge(&schedule);
         if self.list().is_some() && !is_reload && !matches!(reader, Reader::File(_)) {
             tokio::time::sleep(schedule.first(rand::random())).await;
         }
         loop {
-            let outcome = self.attempt(&mut reader, &mut judge, true).await;
+            let attempt = AssertUnwindSafe(self.attempt(&mut reader, &mut judge, true)).catch_unwind();
+            let outcome = match attempt.await {
+                Ok(outcome) => outcome,
+                // A library that meets what it did not foresee must not end a source for good.
+                Err(_) => {
+                    self.fail(
+                        "reading it broke off inside: the line about a panic before this one says where".to_owned(),
+                    );
+                    match self.reader(fetcher.clone()) {
+                        Some(anew) => reader = anew,
+                        None => return std::future::pending().await,
+                    }
+                    judge = self.judge(&schedule);
+                    Outcome::Failed
+                }
+            };
             let wait = schedule.after(outcome, rand::random());
             reader.changed_or(wait).await;
         }
@@ -170,7 +195,7 @@ impl Source {
     /// Reads it once, for commands that end; nothing is kept of it.
     pub(super) async fn read_once(&self, fetcher: Option<Arc<Fetcher>>, within: Duration) {
         let Some(mut reader) = self.reader(fetcher) else { return };
-        let mut judge = Judge { guard: self.guard(), held_since: None, confirmation: Duration::ZERO };
+        let mut judge = self.judge(&Schedule::new(self.config.interval));
         if tokio::time::timeout(within, self.attempt(&mut reader, &mut judge, false)).await.is_err() {
             self.fail(format!("no list within {} s", within.as_secs()));
         }
@@ -190,10 +215,11 @@ impl Source {
         })
     }
 
-    fn guard(&self) -> Arc<Mutex<Guard>> {
+    fn judge(&self, schedule: &Schedule) -> Judge {
         let keeps_last_id = !matches!(self.config.kind, SourceKind::File { .. });
         let trusts_next = self.trusts_next.swap(false, Ordering::Relaxed);
-        Arc::new(Mutex::new(Guard::new(self.list(), keeps_last_id, trusts_next)))
+        let guard = Arc::new(Mutex::new(Guard::new(self.list(), keeps_last_id, trusts_next)));
+        Judge { guard, held_since: None, confirmation: schedule.confirmation() }
     }
 
     async fn attempt(&self, reader: &mut Reader, judge: &mut Judge, keep: bool) -> Outcome {
@@ -206,15 +232,14 @@ impl Source {
             }
         };
         let Some((list, held)) = judge.judge(read, now).await else { return Outcome::Read };
-        let is_new = self.publish(&list, held, now);
+        self.publish(&list, held, now);
         if let Some(last_good) = self.last_good.as_ref().filter(|_| keep) {
-            self.keep(last_good.clone(), list, is_new, held).await;
+            self.keep(last_good.clone(), list, held).await;
         }
         if matches!(held, Held::Removals(_)) { Outcome::Unconfirmed } else { Outcome::Read }
     }
 
-    /// Whether the list is another one than before.
-    fn publish(&self, list: &Arc<List>, held: Held, now: SystemTime) -> bool {
+    fn publish(&self, list: &Arc<List>, held: Held, now: SystemTime) {
         let before = self.snapshot.borrow().clone();
         let is_new = before.list.as_ref().is_none_or(|known| !Arc::ptr_eq(known, list));
         if is_new {
@@ -241,18 +266,21 @@ impl Source {
             if held == Held::Nothing {
                 snapshot.as_of = Some(now);
             }
-            (snapshot.from_disk, snapshot.error, snapshot.held) = (false, None, held);
+            snapshot.from_disk &= matches!(held, Held::Everything(_));
+            (snapshot.error, snapshot.held) = (None, held);
             snapshot.reads += 1;
         });
-        is_new
     }
 
     /// The list so far stays.
     fn fail(&self, error: String) {
         let before = self.snapshot.borrow().clone();
-        if before.error.as_ref() != Some(&error) {
+        if before.error.is_some() {
+            // The warning stands; what it fails of may change with every attempt.
+            tracing::debug!("{}: {error}", self.label);
+        } else {
             let kept = match (&before.list, self.config.required) {
-                (Some(list), _) => format!("the {} ids known stay", list.len()),
+                (Some(list), _) => format!("what it gave before stays, ids: {}", list.len()),
                 (None, true) => "unknown ids answer SERVFAIL until there is a list".to_owned(),
                 (None, false) => "unknown ids are taken for public, as it is not required".to_owned(),
             };
@@ -264,15 +292,20 @@ impl Source {
         });
     }
 
-    async fn keep(&self, last_good: LastGood, list: Arc<List>, is_new: bool, held: Held) {
-        let must_write = is_new || !self.is_kept.load(Ordering::Relaxed);
-        if !must_write && held != Held::Nothing {
-            return;
-        }
-        let write = move || if must_write { last_good.store(&list) } else { last_good.confirm() };
-        let Ok(written) = tokio::task::spawn_blocking(write).await else { return };
-        self.is_kept.store(written.is_ok(), Ordering::Relaxed);
-        let Err(error) = written else { return };
+    /// Writes the list down unless it is on disk already; what is there and was confirmed is as old as this moment.
+    async fn keep(&self, last_good: LastGood, list: Arc<List>, held: Held) {
+        let on_disk = Arc::clone(&self.on_disk);
+        let write = move || {
+            let mut on_disk = lock(&on_disk);
+            if on_disk.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, &list)) {
+                return if held == Held::Nothing { last_good.confirm() } else { Ok(()) };
+            }
+            *on_disk = None;
+            last_good.store(&list)?;
+            *on_disk = Some(list);
+            Ok(())
+        };
+        let Ok(Err(error)) = tokio::task::spawn_blocking(write).await else { return };
         if self.complained.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -302,7 +335,7 @@ impl Judge {
         let may_confirm = self.held_since.is_none_or(|since| since.elapsed() >= self.confirmation);
         let guard = Arc::clone(&self.guard);
         let judge = move || {
-            let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut guard = lock(&guard);
             match read {
                 Read::List(list) => Some(guard.judge(list, now, may_confirm)),
                 Read::Unchanged => guard.judge_again(now, may_confirm),
@@ -332,4 +365,8 @@ impl Reader {
             Reader::Url(_) | Reader::ApiGateway(_) => tokio::time::sleep(wait).await,
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -111,17 +111,40 @@ async fn a_file_half_written_is_read_once_it_is_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_just_written_is_read_again_as_a_change_in_the_same_tick_looks_like_none() {
+async fn a_file_just_written_is_read_once_it_keeps_still_also_the_first_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ids");
+    fs::write(&path, "").unwrap();
+    let mut reader = FileReader::new(path.clone(), false);
+    let write = async {
+        for part in ["a1\n", "a1\nb1\n"] {
+            sleep(Duration::from_millis(400)).await;
+            fs::write(&path, part).unwrap();
+        }
+    };
+    let (read, ()) = tokio::join!(ids(&mut reader), write);
+    assert_eq!(read.unwrap(), ["a1", "b1"]);
+    assert!(!notices(&mut reader).await, "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_never_keeps_still_is_read_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ids");
     fs::write(&path, "a1\n").unwrap();
     let mut reader = FileReader::new(path.clone(), false);
-    assert_eq!(ids(&mut reader).await.unwrap(), ["a1"]);
-    let identity = reader.read;
-    assert!(matches!(identity, Some((Ok(_), false))), "{identity:?}");
-    assert!(notices(&mut reader).await);
-    ids(&mut reader).await.unwrap();
-    assert!(!notices(&mut reader).await, "twice is enough");
+    let write = async {
+        for length in 1..100 {
+            fs::write(&path, "a1\n".repeat(length)).unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let begun = Instant::now();
+    tokio::select! {
+        read = ids(&mut reader) => assert_eq!(read.unwrap(), ["a1"]),
+        () = write => panic!("it was waited for beyond patience"),
+    }
+    assert!(begun.elapsed() < PATIENCE + Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
