@@ -69,21 +69,26 @@ async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow
     Ok(())
 }
 
-/// Reads the configuration again and changes to it. A file without a key is a file in the making, and one that is gone is
-/// about to come back: neither is a wish.
+/// Reads the configuration again and changes to it.
 async fn reload(app: &mut App, path: Option<&Path>, logging: &Logging, had_file: &mut bool) -> anyhow::Result<()> {
     let inputs = Inputs::gather(path, std::env::vars_os())?;
-    if *had_file && inputs.file.is_none() {
-        anyhow::bail!("{DEFAULT_FILE} is gone: put it back, or restart to run without");
-    }
-    if inputs.is_blank() {
-        anyhow::bail!("the configuration file has no key: write it whole, then reload");
-    }
+    refuse_accidents(&inputs, *had_file)?;
     let config = Config::load(&inputs)?;
     let log = config.log;
     app.reload(config).await?;
     *had_file = inputs.file.is_some();
     logging.reload(&log);
+    Ok(())
+}
+
+/// A file without a key is one in the making, and one that is gone is about to come back: neither is a wish.
+fn refuse_accidents(inputs: &Inputs, had_file: bool) -> anyhow::Result<()> {
+    if inputs.is_blank() {
+        anyhow::bail!("the configuration file has no key: write it whole, then reload");
+    }
+    if had_file && inputs.file.is_none() {
+        anyhow::bail!("{DEFAULT_FILE} is gone: put it back, or restart to run without");
+    }
     Ok(())
 }
 
@@ -128,4 +133,19 @@ fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // It may be forbidden; then the limit stays what it was.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_empty_or_gone_is_no_wish_for_the_defaults() {
+        let of = |text: &str| Inputs { file: Some(("f".to_owned(), text.to_owned())), ..Inputs::default() };
+        let none = Inputs::default();
+        assert!(refuse_accidents(&of("grace = \"1s\""), true).is_ok());
+        assert!(refuse_accidents(&of("# later\n"), true).is_err());
+        assert!(refuse_accidents(&none, true).unwrap_err().to_string().contains("is gone: put it back"));
+        assert!(refuse_accidents(&none, false).is_ok(), "there never was one");
+    }
 }

@@ -109,11 +109,11 @@ impl Discovery {
     fn of(config: Config, sources: Vec<Source>, mut table: Table) -> Self {
         let sources: Vec<_> = sources.into_iter().map(Arc::new).collect();
         let config = Arc::new(config);
-        let lists = lists(&sources);
+        let (lists, not_ready) = gather(&sources);
         if lists.iter().any(Option::is_some) {
             table.ids = Arc::new(compose::ids(&config, &labelled(&sources, &lists)));
         }
-        table.not_ready = not_ready(&sources);
+        table.not_ready = not_ready;
         table.generation = next_generation();
         let followed = config.endpoints.iter().zip(table.endpoints());
         let endpoints = followed.map(|(config, endpoint)| Followed::new(config, endpoint, now())).collect();
@@ -157,9 +157,7 @@ impl Discovery {
     /// Makes the lists of all sources part of the table. The table of a hundred thousand ids takes its time: not here, where
     /// queries wait.
     pub(super) async fn merge_lists_now(&self) {
-        // In this order: a source that gives its list in between is still awaited then, and not taken for one without ids.
-        let not_ready = not_ready(&self.sources);
-        let lists = lists(&self.sources);
+        let (lists, not_ready) = gather(&self.sources);
         let is_same = {
             let merged = &self.state().lists;
             merged.len() == lists.len() && merged.iter().zip(&lists).all(|(was, is)| is_same(was.as_ref(), is.as_ref()))
@@ -260,9 +258,19 @@ fn sources(config: &Config) -> Vec<Source> {
     config.sources.iter().filter_map(|source| Source::new(source, told_apart(source.label()), config)).collect()
 }
 
-/// What each source has given, by position.
-fn lists(sources: &[Arc<Source>]) -> Vec<Option<Arc<List>>> {
-    sources.iter().map(|source| source.list()).collect()
+/// What each source has given, by position, and the first source without which unknown ids cannot be told from private
+/// ones. Each is asked once: one that gives its list meanwhile must not be taken for one that has none and is not awaited.
+fn gather(sources: &[Arc<Source>]) -> (Vec<Option<Arc<List>>>, Option<NotReady>) {
+    let mut not_ready = None;
+    let given = sources.iter().map(|source| {
+        let snapshot = source.snapshot();
+        if not_ready.is_none() && source.awaits(&snapshot) {
+            not_ready = Some(NotReady { source: Arc::clone(&source.label), last_error: snapshot.error });
+        }
+        snapshot.list
+    });
+    let lists = given.collect();
+    (lists, not_ready)
 }
 
 /// The lists there are, each by its source's name.
@@ -276,12 +284,6 @@ fn is_same(was: Option<&Arc<List>>, is: Option<&Arc<List>>) -> bool {
         (Some(was), Some(is)) => Arc::ptr_eq(was, is),
         (was, is) => was.is_none() && is.is_none(),
     }
-}
-
-/// The first source without which unknown ids cannot be told from private ones.
-fn not_ready(sources: &[Arc<Source>]) -> Option<NotReady> {
-    let awaited = sources.iter().find(|source| source.is_awaited())?;
-    Some(NotReady { source: Arc::clone(&awaited.label), last_error: awaited.subscribe().borrow().error.clone() })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ impl Discovery {
             label: source.label.to_string(),
             required: source.config.required,
             interval: source.config.interval,
-            snapshot: source.subscribe().borrow().clone(),
+            snapshot: source.snapshot(),
         });
         sources.collect()
     }

@@ -180,27 +180,6 @@ async fn of_file(text: &str) -> (tempfile::TempDir, Config, Discovery) {
 }
 
 #[tokio::test]
-async fn a_list_that_arrives_during_a_merge_is_never_taken_for_one_without_ids() {
-    let (_folder, config, known) = of_file("a1").await;
-    for turn in 0..3000 {
-        let discovery = Discovery::new(config.clone()).unwrap();
-        let (from, to) = (Arc::clone(&known.sources[0]), Arc::clone(&discovery.sources[0]));
-        let start = Arc::new(std::sync::Barrier::new(2));
-        let started = Arc::clone(&start);
-        let arrives = std::thread::spawn(move || {
-            started.wait();
-            (0..turn % 300).for_each(|_| std::hint::spin_loop());
-            to.catch_up(&from);
-        });
-        start.wait();
-        discovery.merge_lists_now().await;
-        let table = Arc::clone(&discovery.table().borrow());
-        assert!(table.not_ready.is_some() || table.ids.len() == 1, "turn {turn}: ready, and without its ids");
-        arrives.join().unwrap();
-    }
-}
-
-#[tokio::test]
 async fn sources_whose_names_differ_in_what_is_not_shown_are_told_apart_and_awaited_one_by_one() {
     let both = ["http://127.0.0.1:1/ids?account=1", "http://127.0.0.1:1/ids?account=2"].map(url);
     let discovery = Arc::new(Discovery::new(with_sources(both)).unwrap());

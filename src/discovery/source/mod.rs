@@ -155,9 +155,13 @@ impl Source {
         self.snapshot.send_replace(before.snapshot.borrow().clone());
     }
 
-    /// Until it is there, ids that nobody knows cannot be called public.
-    pub(super) fn is_awaited(&self) -> bool {
-        let snapshot = self.snapshot.borrow();
+    /// What it knows now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Whether ids that nobody knows cannot be called public, by what it knows.
+    pub(super) fn awaits(&self, snapshot: &Snapshot) -> bool {
         snapshot.list.is_none() && (self.config.required || snapshot.failures == 0)
     }
 
@@ -240,7 +244,7 @@ impl Source {
     }
 
     fn publish(&self, list: &Arc<List>, held: Held, now: SystemTime) {
-        let before = self.snapshot.borrow().clone();
+        let before = self.snapshot();
         let is_new = before.list.as_ref().is_none_or(|known| !Arc::ptr_eq(known, list));
         if is_new {
             tracing::info!(ids = list.len(), "{}: a list", self.label);
@@ -274,7 +278,7 @@ impl Source {
 
     /// The list so far stays.
     fn fail(&self, error: String) {
-        let before = self.snapshot.borrow().clone();
+        let before = self.snapshot();
         if before.error.is_some() {
             // The warning stands; what it fails of may change with every attempt.
             tracing::debug!("{}: {error}", self.label);
