@@ -247,7 +247,7 @@ impl Source {
         let before = self.snapshot();
         let is_new = before.list.as_ref().is_none_or(|known| !Arc::ptr_eq(known, list));
         if is_new {
-            tracing::info!(ids = list.len(), "{}: a list", self.label);
+            tracing::info!(ids = list.len(), "{}: a new list", self.label);
         } else if before.error.is_some() {
             tracing::info!(ids = list.len(), "{}: is read again", self.label);
         }
