@@ -21,7 +21,7 @@ use self::configs::{discovery_config, dns_config, warn_of_gaps};
 pub use self::status::{rfc3339, said};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{self, Discovery, EndpointHealth, List, Metadata, SourceStatus};
+use crate::discovery::{self, Discovery, EndpointHealth, Metadata, PrivateApis, SourceStatus};
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
 use crate::policy::Table;
@@ -241,7 +241,7 @@ pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Resu
 ///
 /// # Errors
 /// No region, upstreams that cannot be set up, an account that does not answer.
-pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<List> {
+pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<PrivateApis> {
     let of_discovery = discovery_config(config, surroundings).await?;
     let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
     let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;

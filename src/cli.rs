@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
+use crate::discovery::SourceKind;
 use crate::dns;
 use crate::policy::HostName;
 
@@ -81,7 +82,7 @@ enum Command {
         /// One id a line, or all that is known of each as JSON
         #[arg(long, value_enum, default_value_t = discover::Format::Lines)]
         format: discover::Format,
-        /// Replace this file, instead of printing
+        /// Replace this file, instead of printing; - is stdout
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -149,6 +150,11 @@ fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// A number of things, in the singular where there is one.
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
     let done = Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(command));
     match done {
@@ -176,8 +182,15 @@ fn check(config: &Config) -> ExitCode {
     say(format!("  region    {region}"));
     let endpoints = config.endpoints.len().max(1);
     let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
-    say(format!("  endpoints {endpoints}"));
-    say(format!("  ids       {ids} listed, {sources} sources"));
+    say(format!("  {:9} {endpoints}", if endpoints == 1 { "endpoint" } else { "endpoints" }));
+    say(format!("  ids       {} listed, {}", counted(ids, "id"), counted(sources, "source")));
+    for source in &config.discovery {
+        let label = source.label();
+        match source.kind {
+            SourceKind::Learned => say(format!("  source    {label}")),
+            _ => say(format!("  source    {label}, every {:?}", source.interval)),
+        }
+    }
     ExitCode::SUCCESS
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -66,11 +66,11 @@ fn refuse_unless_regular(metadata: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, rule))
 }
 
-/// Puts a file with these permissions, less the umask, in the place of whatever is there, or leaves that as it was. On disk
-/// when it returns.
+/// Puts a file in the place of whatever is there, or leaves that as it was. It has the mode of the file that was there, and
+/// its owner and group where we may give them; a new one has `mode`, less the umask. On disk when it returns.
 ///
 /// # Errors
-/// The system's.
+/// The system's, without the temporary file's name.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
@@ -78,13 +78,32 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let prefix = format!(".{}.", name.to_string_lossy());
     remove_abandoned(folder, &prefix);
-    let permissions = Permissions::from_mode(mode);
-    let mut temporary =
-        tempfile::Builder::new().prefix(&prefix).suffix(".tmp").permissions(permissions).tempfile_in(folder)?;
-    temporary.write_all(content)?;
+    let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
+    // Nobody reads it who may not read the file before: it is ours alone until it is whole and has its owner.
+    let permissions = Permissions::from_mode(if before.is_some() { 0o600 } else { mode });
+    let temporary =
+        tempfile::Builder::new().prefix(&prefix).suffix(".tmp").permissions(permissions).tempfile_in(folder);
+    // Their words would be about the temporary file.
+    let mut temporary = temporary.map_err(|error| io::Error::from(error.kind()))?;
+    temporary.as_file_mut().write_all(content)?;
+    if let Some(before) = before {
+        keep_owner_and_mode(temporary.as_file(), &before)?;
+    }
     temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
+    temporary.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+fn keep_owner_and_mode(file: &File, before: &Metadata) -> io::Result<()> {
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
+        // Root may give it to anybody, others to a group of theirs.
+        if fchown(file, Some(before.uid()), Some(before.gid())).is_err() {
+            let _ = fchown(file, None, Some(before.gid()));
+        }
+    }
+    // After the owner: changing that takes bits of the mode away.
+    file.set_permissions(Permissions::from_mode(before.mode() & 0o777))
 }
 
 /// Removes what processes that were killed have left. What cannot be removed stays: it harms nothing but the disk's space.
@@ -132,6 +151,40 @@ mod tests {
         let mut text = String::new();
         open.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), fs::read(&path).unwrap()), ("before", b"after".to_vec()));
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_whatever_a_new_one_would_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for mode in [0o600, 0o640, 0o664, 0o666] {
+            fs::write(&path, "before").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            replace(&path, b"after", 0o644).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner_and_group_where_we_may_give_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "before").unwrap();
+        // Nobody but root may; what others may give is a group of theirs, and they may have one only.
+        let may = std::os::unix::fs::chown(&path, Some(1234), Some(5678)).is_ok();
+        let owner = || (fs::metadata(&path).unwrap().uid(), fs::metadata(&path).unwrap().gid());
+        let before = owner();
+        replace(&path, b"after", 0o644).unwrap();
+        assert_eq!(owner(), before);
+        assert!(!may || before == (1234, 5678));
+    }
+
+    #[test]
+    fn an_error_does_not_name_the_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = replace(&folder.path().join("nowhere/file"), b"", 0o644).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!error.to_string().contains("tmp"), "{error}");
     }
 
     #[test]

@@ -149,8 +149,8 @@ fn check_says_what_a_right_configuration_means() {
       dns       127.0.0.1:5300
       admin     off
       region    us-east-1
-      endpoints 1
-      ids       1 listed, 0 sources
+      endpoint  1
+      ids       1 id listed, 0 sources
     ");
 }
 
@@ -235,6 +235,16 @@ fn health_and_wait_fail_fast_while_nothing_runs() {
     let (code, _, err) = run(lab.command(&["wait", "--timeout", "0"]));
     assert_eq!(code, Some(1));
     assert!(err.starts_with("sidegate: not ready after 0 s"), "{err}");
+}
+
+#[test]
+fn check_names_each_source_and_how_often_it_is_read() {
+    let sources = "[[discovery]]\nkind = \"file\"\npath = \"/srv/ids\"\ninterval = \"90s\"\n[[discovery]]\nkind = \
+                   \"learned\"\n";
+    let (code, out, _) = run(Lab::new(&format!("{}{sources}", listening(0, ""))).command(&["check"]));
+    assert_eq!(code, Some(0));
+    let expected = "  ids       1 id listed, 2 sources\n  source    file /srv/ids, every 90s\n  source    learned\n";
+    assert!(out.ends_with(expected), "{out}");
 }
 
 #[test]

@@ -35,9 +35,9 @@ pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfi
 pub use endpoints::{Found, LookUp};
 pub use guard::Held;
 pub use health::{AttemptEnd, Standing};
-pub use list::{Entry, List, ListError};
+pub use list::{Entry, List, ListError, MAX_BYTES};
 pub use merge::Discovery;
 pub use region::{Metadata, RegionError};
 pub use source::{Outcome, Schedule, Snapshot};
-pub use sources::{Tools, discover};
+pub use sources::{PrivateApis, Tools, discover};
 pub use status::SourceStatus;

@@ -12,6 +12,7 @@ use super::merge::Discovery;
 use super::source::Source;
 use super::source::api_gateway::ApiGatewayReader;
 use super::source::fetch::Fetcher;
+use crate::policy::Region;
 use crate::roots::{self, RootsError};
 
 /// A command waits so long for a source.
@@ -72,12 +73,28 @@ impl Discovery {
     }
 }
 
+/// What `discover` has read.
+#[derive(Debug)]
+pub struct PrivateApis {
+    /// Where it has asked, none twice.
+    pub regions: Vec<Region>,
+    /// Each entry with its region.
+    pub list: List,
+}
+
+impl PrivateApis {
+    /// How many are in this region.
+    pub fn count(&self, region: &Region) -> usize {
+        self.list.entries().iter().filter(|entry| entry.region.as_ref() == Some(region)).count()
+    }
+}
+
 /// The private APIs of this account, as API Gateway lists them: in the regions that sources of kind `api-gateway` name,
 /// else in that of this host.
 ///
 /// # Errors
 /// The first region that did not answer; in words for an operator.
-pub async fn discover(config: &Config, look_up: LookUp) -> Result<List, String> {
+pub async fn discover(config: &Config, look_up: LookUp) -> Result<PrivateApis, String> {
     let fetcher = fetcher(config, look_up).map_err(|error| error.to_string())?;
     let configured = config.sources.iter().filter_map(|source| match &source.kind {
         SourceKind::ApiGateway { region, endpoint_url } => {
@@ -89,13 +106,16 @@ pub async fn discover(config: &Config, look_up: LookUp) -> Result<List, String> 
     if places.is_empty() {
         places.push((config.region.clone(), None));
     }
-    let mut entries = Vec::new();
+    let (mut regions, mut entries) = (Vec::new(), Vec::new());
     for (region, endpoint_url) in places {
         let mut reader = ApiGatewayReader::new(region.clone(), endpoint_url, Arc::clone(&fetcher));
         let list = tokio::time::timeout(DISCOVER, reader.read()).await;
         let list = list.unwrap_or_else(|_| Err(format!("no list within {} s", DISCOVER.as_secs())));
         let list = list.map_err(|error| format!("api-gateway {region}: {error}"))?;
         entries.extend_from_slice(list.entries());
+        if !regions.contains(&region) {
+            regions.push(region);
+        }
     }
-    Ok(List::new(entries))
+    Ok(PrivateApis { regions, list: List::new(entries) })
 }

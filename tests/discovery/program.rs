@@ -1,6 +1,7 @@
 //! The program under test: a configuration, an environment of its own, and no way beyond loopback.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -98,6 +99,29 @@ impl Program {
         let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         let text = |octets| String::from_utf8(octets).unwrap();
         Ended { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    /// With standard output where a shell would have redirected it.
+    pub fn run_into(&self, stdout: File, arguments: &[&str]) -> Ended {
+        let Output { status, stderr, .. } = self.command(arguments).stdout(stdout).output().unwrap();
+        Ended { code: status.code(), out: String::new(), err: String::from_utf8(stderr).unwrap() }
+    }
+
+    /// In its directory, with mounts of its own that these shell words make. `None` where this user may not mount.
+    pub fn run_with_mounts(&self, mount: &str, arguments: &[&str]) -> Option<Ended> {
+        let may = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|ended| ended.status.success());
+        let plain = self.command(arguments);
+        let mut mounted = Command::new("unshare");
+        mounted.args(["-rm", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]);
+        mounted
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        mounted.envs(self.environment.iter().cloned()).current_dir(self.directory.path());
+        let Output { status, stdout, stderr } = may.then(|| mounted.output().unwrap())?;
+        let text = |octets| String::from_utf8(octets).unwrap();
+        Some(Ended { code: status.code(), out: text(stdout), err: text(stderr) })
     }
 
     /// What `sidegate run` logs, from its start to the first line with these words.
