@@ -3,11 +3,16 @@
 //! Credentials come from the AWS SDK's own chain: environment, profile, web identity (IRSA), ECS and EKS pod identity,
 //! IMDSv2. HTTP APIs and WebSocket APIs are never private (API Gateway guide, "Private REST APIs in API Gateway").
 
+mod credentials;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::default_provider::use_dual_stack::use_dual_stack_provider;
+use aws_config::default_provider::use_fips::use_fips_provider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_apigateway::Client;
@@ -15,6 +20,7 @@ use aws_sdk_apigateway::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigateway::operation::get_rest_apis::{GetRestApisError, GetRestApisOutput};
 use aws_sdk_apigateway::types::{EndpointType, RestApi};
 
+use self::credentials::{Chain, Unfit};
 use super::connector::http_client;
 use super::fetch::{FetchError, Fetcher, in_words};
 use crate::discovery::list::{Entry, List};
@@ -93,10 +99,23 @@ impl ApiGatewayReader {
         if let Some(client) = &self.client {
             return client.clone();
         }
-        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(aws_config::Region::new(self.region.to_string()))
-            .http_client(http_client(Arc::clone(&self.fetcher)))
-            .retry_config(RetryConfig::adaptive().with_max_attempts(ATTEMPTS));
+        let version = BehaviorVersion::v2026_01_12();
+        let region = aws_config::Region::new(self.region.to_string());
+        let http_client = http_client(Arc::clone(&self.fetcher));
+        let retries = RetryConfig::adaptive().with_max_attempts(ATTEMPTS);
+        let provider = ProviderConfig::without_region()
+            .with_behavior_version(Some(version))
+            .with_region(Some(region.clone()))
+            .with_http_client(http_client.clone())
+            .with_retry_config(retries.clone());
+        let use_fips = use_fips_provider(&provider).await;
+        let use_dual_stack = use_dual_stack_provider(&provider).await;
+        let provider = provider.with_use_fips(use_fips).with_use_dual_stack(use_dual_stack);
+        let loader = aws_config::defaults(version)
+            .region(region)
+            .http_client(http_client)
+            .retry_config(retries)
+            .credentials_provider(Chain::new(&provider, &self.fetcher));
         let config = loader.load().await;
         let mut config = aws_sdk_apigateway::config::Builder::from(&config);
         // Credentials still come from where they come from.
@@ -173,6 +192,9 @@ impl Refusal<'_> {
 
     /// Either there was nothing to sign with, or nobody to ask.
     fn nothing_said(&self) -> String {
+        if let Some(unfit) = beneath::<Unfit>(self.error) {
+            return format!("no AWS credentials: {unfit}");
+        }
         let fetched = beneath::<FetchError>(self.error).map(ToString::to_string);
         match beneath::<CredentialsError>(self.error) {
             Some(CredentialsError::CredentialsNotLoaded(_)) => {

@@ -104,8 +104,11 @@ impl Fetcher {
         converse(stream, request, limits.max_body).await
     }
 
-    /// IPv4 first: it is what every VPC has.
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    /// The addresses of a name or of `localhost`, or the address itself. IPv4 first: it is what every VPC has.
+    ///
+    /// # Errors
+    /// In words for an operator.
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
