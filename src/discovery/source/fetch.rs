@@ -15,8 +15,8 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::{Request, Response, Uri, uri};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -174,7 +174,20 @@ async fn connect(addresses: &[IpAddr], port: u16, within: Duration) -> Result<Tc
 fn tls_in_words(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            format!("its certificate is not accepted ({why}): add who signed it to forward.extra_roots")
+            let fix = match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "use a name that it is for"
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "renew it, or set the clock of this host"
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "set the clock of this host"
+                }
+                CertificateError::UnknownIssuer => "add who signed it to forward.extra_roots",
+                _ => "replace it on the server, or add who signed it to forward.extra_roots",
+            };
+            format!("its certificate is not accepted ({why}): {fix}")
         }
         _ => format!("no TLS ({error}): see that it speaks TLS 1.2 or newer on this port"),
     }

@@ -26,7 +26,7 @@ impl Server {
         Self::on("127.0.0.1:0", None, answer).await
     }
 
-    async fn on(
+    pub(in crate::discovery::source) async fn on(
         place: &str,
         tls: Option<TlsAcceptor>,
         answer: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -76,7 +76,7 @@ pub(in crate::discovery::source) fn answer(status: &str, headers: &str, body: &s
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn no_names() -> LookUp {
+pub(in crate::discovery::source) fn no_names() -> LookUp {
     Arc::new(|name, _| Box::pin(async move { Err(format!("{name} was asked for")) }))
 }
 
@@ -220,7 +220,7 @@ async fn other_schemes_are_refused() {
     }
 }
 
-fn acceptor(names: &[&str]) -> (TlsAcceptor, tempfile::NamedTempFile) {
+pub(in crate::discovery::source) fn acceptor(names: &[&str]) -> (TlsAcceptor, tempfile::NamedTempFile) {
     let names: Vec<String> = names.iter().copied().map(Into::into).collect();
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
@@ -244,7 +244,7 @@ async fn over_tls_names_and_addresses_are_checked_against_the_certificate() {
         assert_eq!(get(&fetcher, &format!("https://{host}:{port}/")).await.unwrap(), "200 here");
     }
     let error = get(&fetcher, &format!("https://other.example:{port}/")).await.unwrap_err();
-    assert!(error.contains("its certificate is not accepted"), "{error}");
+    assert!(error.contains("its certificate is not accepted (") && error.ends_with("): use a name that it is for"));
 }
 
 #[tokio::test]
@@ -254,6 +254,19 @@ async fn over_tls_a_certificate_that_nobody_vouches_for_is_refused_with_the_fix(
     let error = get(&without_names(), &format!("https://{}/", server.address)).await.unwrap_err();
     assert!(error.contains("its certificate is not accepted (") && error.contains("forward.extra_roots"), "{error}");
     assert_eq!(server.heads(), [""; 0]);
+}
+
+#[test]
+fn each_fault_of_a_certificate_has_its_own_fix() {
+    for (fault, fix) in [
+        (CertificateError::NotValidForName, "use a name that it is for"),
+        (CertificateError::Expired, "renew it, or set the clock of this host"),
+        (CertificateError::NotValidYet, "set the clock of this host"),
+        (CertificateError::UnknownIssuer, "add who signed it to forward.extra_roots"),
+    ] {
+        let words = tls_in_words(&io::Error::other(rustls::Error::InvalidCertificate(fault)));
+        assert!(words.ends_with(&format!("): {fix}")), "{words}");
+    }
 }
 
 #[tokio::test]
