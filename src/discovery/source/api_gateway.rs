@@ -4,6 +4,7 @@
 //! IMDSv2. HTTP APIs and WebSocket APIs are never private (API Gateway guide, "Private REST APIs in API Gateway").
 
 mod credentials;
+mod page;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,8 +20,10 @@ use aws_sdk_apigateway::Client;
 use aws_sdk_apigateway::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigateway::operation::get_rest_apis::{GetRestApisError, GetRestApisOutput};
 use aws_sdk_apigateway::types::{EndpointType, RestApi};
+use hyper::http::StatusCode;
 
 use self::credentials::{Chain, Unfit};
+use self::page::{NoList, Watch};
 use super::connector::http_client;
 use super::fetch::{FetchError, Fetcher, in_words};
 use crate::discovery::list::{Entry, List};
@@ -117,7 +120,8 @@ impl ApiGatewayReader {
             .retry_config(retries)
             .credentials_provider(Chain::new(&provider, &self.fetcher));
         let config = loader.load().await;
-        let mut config = aws_sdk_apigateway::config::Builder::from(&config);
+        let mut config =
+            aws_sdk_apigateway::config::Builder::from(&config).interceptor(Watch::new(self.region.clone()));
         // Credentials still come from where they come from.
         if let Some(endpoint_url) = &self.endpoint_url {
             config = config.endpoint_url(endpoint_url);
@@ -171,6 +175,12 @@ impl Refusal<'_> {
                 )
             }
             (Some(401 | 403), _) => format!("{}: renew the credentials, and set the clock of this host", self.said()),
+            (Some(..=399), _) => {
+                // The answer may be anybody's: no word of it.
+                let status = status.map(|status| StatusCode::from_u16(status).map(|status| status.to_string()));
+                let status = status.and_then(Result::ok).unwrap_or_default();
+                format!("{NoList} (answered {status}): correct endpoint_url, or what stands in between")
+            }
             (Some(_), _) => format!("{}: see the AWS Health Dashboard, or correct endpoint_url", self.said()),
             (None, _) => self.nothing_said(),
         }
