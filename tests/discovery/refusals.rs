@@ -126,3 +126,18 @@ fn an_endpoint_that_is_not_the_regions_own_is_told() {
     let log = program.logs_until("api-gateway: a list");
     assert!(log.contains(&format!("asks {}/restapis, which is not AWS's own endpoint", gateway.url())), "{log}");
 }
+
+#[test]
+fn an_endpoint_that_is_no_url_is_named_without_a_dump_of_the_request() {
+    let program = || Program::new().with_keys().configured("[[discovery]]\nkind = \"api-gateway\"");
+    let of_profile = program();
+    let file = of_profile.file("config", "[default]\nendpoint_url = junk\n");
+    for program in [
+        program().with("AWS_ENDPOINT_URL", "junk"),
+        program().with("AWS_ENDPOINT_URL_API_GATEWAY", "junk"),
+        of_profile.with("AWS_CONFIG_FILE", file.to_str().unwrap()),
+    ] {
+        let error = program.refused();
+        assert!(error.contains("\"junk\" is no URL to ask: correct AWS_ENDPOINT_URL") && !error.contains("Request {"));
+    }
+}

@@ -119,9 +119,8 @@ impl ApiGatewayReader {
             .http_client(http_client)
             .retry_config(retries)
             .credentials_provider(Chain::new(&provider, &self.fetcher));
-        let config = loader.load().await;
-        let mut config =
-            aws_sdk_apigateway::config::Builder::from(&config).interceptor(Watch::new(self.region.clone()));
+        let sdk = loader.load().await;
+        let mut config = aws_sdk_apigateway::config::Builder::from(&sdk).interceptor(Watch::new(self.region.clone()));
         // Credentials still come from where they come from.
         if let Some(endpoint_url) = &self.endpoint_url {
             config = config.endpoint_url(endpoint_url);
@@ -216,9 +215,19 @@ impl Refusal<'_> {
                 let why = fetched.unwrap_or_else(|| in_words(error));
                 format!("no AWS credentials ({why}): correct what AWS_* variables and ~/.aws say of them")
             }
-            None => fetched
-                .unwrap_or_else(|| format!("{}: see that API Gateway can be reached from here", in_words(self.error))),
+            None => fetched.unwrap_or_else(|| without_dump(&in_words(self.error))),
         }
+    }
+}
+
+/// The SDK's error over an endpoint that is no URL shows the whole request; its type is none of its public ones.
+fn without_dump(words: &str) -> String {
+    let endpoint = words.split_once("failed to apply endpoint `").and_then(|(_, rest)| rest.split_once('`'));
+    match endpoint {
+        Some((endpoint, _)) => {
+            format!("{endpoint:?} is no URL to ask: correct AWS_ENDPOINT_URL, or endpoint_url of the AWS profile")
+        }
+        None => format!("{words}: see that API Gateway can be reached from here"),
     }
 }
 

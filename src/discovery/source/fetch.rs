@@ -94,7 +94,7 @@ impl Fetcher {
         if !encrypted && *scheme != uri::Scheme::HTTP {
             return Err(not_ours());
         }
-        let port = request.uri().port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        let port = port(request.uri(), if encrypted { 443 } else { 80 })?;
         let stream = connect(&self.addresses(&host).await?, port, limits.connect).await?;
         if !encrypted {
             return converse(stream, request, limits.max_body).await;
@@ -133,6 +133,19 @@ impl Fetcher {
             }
             None if addresses.is_empty() => Err(format!("{name} has no address: correct it")),
             _ => Ok(addresses),
+        }
+    }
+}
+
+/// What is no port reads as none; the default is not what was meant.
+fn port(url: &Uri, default: u16) -> Result<u16, String> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let after_user = authority.rsplit('@').next().unwrap_or_default();
+    match after_user.strip_prefix(url.host().unwrap_or_default()) {
+        None | Some("") => Ok(default),
+        Some(written) => {
+            let port = url.port_u16().filter(|port| *port > 0);
+            port.ok_or_else(|| format!("{written:?} is no port: write one of 1 to 65535, or leave it out"))
         }
     }
 }

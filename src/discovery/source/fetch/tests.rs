@@ -129,6 +129,14 @@ fn the_port_stands_in_the_host_only_if_it_is_not_the_default() {
 }
 
 #[tokio::test]
+async fn what_is_no_port_is_refused_and_no_default_is_dialled() {
+    for (written, shown) in [("127.0.0.1:99999", ":99999"), ("user:1@127.0.0.1:x", ":x"), ("[::1]:0", ":0")] {
+        let error = get(&without_names(), &format!("http://{written}/")).await.unwrap_err();
+        assert!(error.contains(&format!("{shown:?} is no port: write one of 1 to 65535")), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn names_are_looked_up_with_what_was_given_and_each_address_is_tried() {
     let server = Server::on("127.0.0.2:0", None, |_| answer("200 OK", "", "here")).await;
     let fetcher = fetcher(names_at(&["127.0.0.3".parse().unwrap(), "127.0.0.2".parse().unwrap()]));
