@@ -157,12 +157,13 @@ pub(super) fn shown(url: &Uri) -> String {
     format!("{scheme}{}{port}{}", url.host().unwrap_or_default(), url.path())
 }
 
-/// An error with what lies beneath it, each said once.
+/// An error with what lies beneath it, each said once, without links to a library's manual.
 pub(super) fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
+    let said = |error: &dyn Error| error.to_string().split(": https://docs.rs/").next().unwrap_or_default().to_owned();
+    let mut words = said(error);
     let mut beneath = error.source();
     while let Some(error) = beneath {
-        let more = error.to_string();
+        let more = said(error);
         if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
@@ -202,7 +203,7 @@ fn tls_in_words(error: &io::Error) -> String {
             };
             format!("its certificate is not accepted ({why}): {fix}")
         }
-        _ => format!("no TLS ({error}): see that it speaks TLS 1.2 or newer on this port"),
+        _ => format!("no TLS ({}): see that it speaks TLS 1.2 or newer on this port", in_words(error)),
     }
 }
 

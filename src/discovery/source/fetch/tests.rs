@@ -278,6 +278,24 @@ fn each_fault_of_a_certificate_has_its_own_fix() {
 }
 
 #[tokio::test]
+async fn over_tls_an_answer_that_breaks_off_is_told_without_a_link_to_a_manual() {
+    let (tls, pem) = acceptor(&["127.0.0.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+        stream.flush().await.unwrap();
+        // No close_notify.
+        stream.into_inner().0.shutdown().await.unwrap();
+    });
+    let trusting = roots::client_config(&[pem.path().to_owned()]).unwrap();
+    let error = get(&Fetcher::new(no_names(), Arc::new(trusting)), &url).await.unwrap_err();
+    assert!(error.contains("no whole answer (") && error.contains("close_notify"), "{error}");
+    assert!(!error.contains("docs.rs"), "{error}");
+}
+
+#[tokio::test]
 async fn what_speaks_no_tls_says_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
