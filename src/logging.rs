@@ -28,6 +28,8 @@ fn targets(config: &LogConfig) -> Targets {
     let targets = Targets::new().with_default(level).with_target(access::TARGET, connections);
     // The SDK's failures are ours to tell, and at trace it shows its credentials.
     let targets = targets.with_target("aws_", if level >= Level::DEBUG { LevelFilter::DEBUG } else { libraries });
+    // It complains at each 5xx that it was given no connection to close: ours end with their one request.
+    let targets = targets.with_target("aws_smithy_runtime::client::http::connection_poisoning", LevelFilter::OFF);
     if level >= Level::DEBUG { targets } else { targets.with_targets(names.map(|name| (name, libraries))) }
 }
 

@@ -413,6 +413,96 @@ fn listeners_on_port_0_never_collide() {
 }
 
 #[test]
+fn secrets_over_plain_http_to_another_host_are_a_warning() {
+    let warnings =
+        |url: &str, more: &str| loaded(&format!("[[discovery]]\nkind = \"url\"\nurl = \"{url}\"\n{more}\n")).warnings;
+    let headers = "headers = { X-Token = \"s3cret\" }";
+    for (url, more) in [("http://lists.example/ids", headers), ("http://u:s3cret@10.0.0.1/ids", "")] {
+        let [warning] = &warnings(url, more)[..] else { panic!("{url}") };
+        assert!(warning.contains("go there unencrypted: write https://") && !warning.contains("s3cret"), "{warning}");
+    }
+    for (url, more) in [
+        ("http://lists.example/ids", ""),
+        ("https://lists.example/ids", headers),
+        ("https://u:p@lists.example/ids", ""),
+        ("http://127.0.0.1:8080/ids", headers),
+        ("http://u:p@[::1]/ids", ""),
+        ("http://localhost/ids", headers),
+    ] {
+        assert!(warnings(url, more).is_empty(), "{url}");
+    }
+}
+
+#[test]
+fn an_account_that_is_asked_every_few_seconds_is_a_warning() {
+    let warnings = |interval: &str| {
+        loaded(&format!("[[discovery]]\nkind = \"api-gateway\"\ninterval = \"{interval}\"\n")).warnings
+    };
+    let expected = "api-gateway: everything in the account shares ten calls a second: set interval = \"10s\" or longer";
+    assert_eq!(warnings("9999ms"), [expected]);
+    assert!(warnings("10s").is_empty());
+}
+
+#[test]
+fn two_sources_that_read_the_same_are_an_error_at_the_second() {
+    let twice = |one: &str, other: &str| {
+        errors(&format!("policy.region = \"us-east-1\"\n[[discovery]]\n{one}\n[[discovery]]\n{other}\n"), &[])
+    };
+    let file = "kind = \"file\"\npath = \"/etc/ids\"";
+    let url = "kind = \"url\"\nurl = \"https://lists.example/ids\"";
+    let account = "kind = \"api-gateway\"";
+    for (one, other) in [
+        (file, file),
+        (url, &*format!("{url}\nheaders = {{ X-Token = \"other\" }}")),
+        (account, &*format!("{account}\nregion = \"us-east-1\"")),
+    ] {
+        let errors = twice(one, other);
+        let expected = "[[discovery]]: another [[discovery]] reads the same";
+        assert!(errors.contains(expected) && errors.contains("fix: remove one of the two"), "{errors}");
+        let line = 3 + one.lines().count();
+        assert!(errors.starts_with(&format!("sidegate.toml:{line}:")), "{errors}");
+        assert!(errors.ends_with("1 error in the configuration"), "{errors}");
+    }
+    for (one, other) in [
+        (file, "kind = \"file\"\npath = \"/etc/others\""),
+        (url, "kind = \"url\"\nurl = \"https://lists.example/others\""),
+        (account, "kind = \"api-gateway\"\nregion = \"eu-west-1\""),
+        (account, "kind = \"api-gateway\"\nendpoint_url = \"http://127.0.0.1:1\""),
+    ] {
+        assert_eq!(twice(one, other), "no error");
+    }
+}
+
+#[test]
+fn headers_of_the_connection_are_refused_and_host_is_not() {
+    let source = |name: &str| {
+        errors(&format!("[[discovery]]\nkind = \"url\"\nurl = \"https://h/\"\nheaders = {{ {name} = \"9\" }}\n"), &[])
+    };
+    for name in ["Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "TE", "Trailer"] {
+        let errors = source(name);
+        assert!(errors.contains("this header is about the connection, which is ours"), "{name}: {errors}");
+        assert!(errors.ends_with("fix: remove it\n\n1 error in the configuration"), "{name}: {errors}");
+    }
+    for name in ["Host", "Authorization", "Accept"] {
+        assert_eq!(source(name), "no error", "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_port_of_a_url_is_refused() {
+    for (kind, key) in [("url", "url"), ("api-gateway", "endpoint_url")] {
+        for url in ["http://127.0.0.1:99999/ids", "http://127.0.0.1:x"] {
+            let errors = errors(&format!("[[discovery]]\nkind = \"{kind}\"\n{key} = \"{url}\"\n"), &[]);
+            let expected = format!("\"{url}\": a URL's port is 1 to 65535");
+            assert!(
+                errors.contains(&expected) && errors.contains("fix: correct the port, or leave it out"),
+                "{errors}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_somebody_should_act_on_is_a_warning() {
     let text = "clients = [\"0.0.0.0/0\"]\n[dns]\nforwarder_addresses = [\"10.0.0.9\"]\ntake_over = true\n\
         [upstream]\npublic = []\n[forward]\nothers = \"direct\"\nconnect.listen = [\"0.0.0.0:3128\"]\n";

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
+
 use super::document::{Document, Item, Value};
 use super::error::{Problem, Reason, quoted};
 use super::read::{Located, Reader, values_of};
@@ -80,9 +82,35 @@ const KINDS: &[Kind] = &[
     Kind { name: "learned", needs: None, takes: &[] },
 ];
 
-pub(super) fn sources(document: &Document, problems: &mut Vec<Problem>, any_region: bool) -> Vec<SourceConfig> {
-    let read = |item| source(item, problems, any_region);
-    document.items("discovery").iter().filter_map(read).collect()
+/// What frames a request or its connection (RFC 9110 section 7.6.1): said twice, a server would wait for a body that never
+/// comes. Host is the operator's to choose, as where a server is asked by its address.
+const OF_CONNECTION: [&str; 9] = [
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+pub(super) fn sources(
+    document: &Document,
+    problems: &mut Vec<Problem>,
+    any_region: bool,
+    facts: &mut Facts,
+) -> Vec<SourceConfig> {
+    let mut sources = Vec::new();
+    for item in document.items("discovery") {
+        if let Some(source) = source(item, problems, any_region) {
+            let (place, shown) = (item.place.clone(), "[[discovery]]".to_owned());
+            facts.sources.push(Located { value: source.kind.clone(), place, shown });
+            sources.push(source);
+        }
+    }
+    sources
 }
 
 fn source(item: &Item, problems: &mut Vec<Problem>, any_region: bool) -> Option<SourceConfig> {
@@ -144,11 +172,15 @@ fn headers(reader: &mut Reader<'_>) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, value) in reader.table("headers").to_vec() {
         let rule = "a header has a name of letters, digits and dashes and a value of visible characters";
+        let parsed = name.text.parse::<HeaderName>();
+        if parsed.as_ref().is_ok_and(|name| OF_CONNECTION.contains(&name.as_str())) {
+            let reason = Reason::new("this header is about the connection, which is ours", "remove it");
+            reader.problems.push(Problem::new(&name.place, quoted(&name.text), reason));
         // A name that does not fit may be the value, in the wrong place.
-        if name.text.parse::<hyper::header::HeaderName>().is_err() {
+        } else if parsed.is_err() {
             let reason = Reason::new(rule, "correct this header's name");
             reader.problems.push(Problem::new(&name.place, "\"***\"", reason));
-        } else if value.text.parse::<hyper::header::HeaderValue>().is_err() {
+        } else if value.text.parse::<HeaderValue>().is_err() {
             let reason = Reason::new(rule, format!("correct the value of {}", quoted(&name.text)));
             reader.problems.push(Problem::new(&value.place, value.shown(), reason));
         } else {

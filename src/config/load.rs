@@ -62,7 +62,7 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
     let admin = sections::admin(&mut reader, facts);
     let log = sections::log(&mut reader);
     let endpoints = arrays::endpoints(document, reader.problems, suffix.any_region, facts);
-    let discovery = arrays::sources(document, reader.problems, suffix.any_region);
+    let discovery = arrays::sources(document, reader.problems, suffix.any_region, facts);
     let (zones, zone_servers) = arrays::zones(document, reader.problems, facts);
     Config {
         state_dir: top.state_dir,

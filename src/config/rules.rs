@@ -5,16 +5,23 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
 
 use super::Config;
 use super::document::{Document, Place, Value};
 use super::error::{Problem, Reason, quoted};
 use super::read::Located;
+use crate::discovery::SourceKind;
 use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
 use crate::egress_proxy::{EgressProxy, Host};
 use crate::forward::Others;
 use crate::policy::{ApiId, HostName, Table, VpceId};
+
+/// An account that is asked more often than this has fewer of its calls left for deployments (API Gateway guide, "Quotas").
+const OFTEN: Duration = Duration::from_secs(10);
 
 /// Values with their places, gathered while sections are read.
 #[derive(Debug, Default)]
@@ -29,6 +36,8 @@ pub(super) struct Facts {
     pub(super) private_names: Vec<(Located<HostName>, Located<VpceId>)>,
     /// The names of `[[upstream.zone]]`.
     pub(super) zones: Vec<Located<HostName>>,
+    /// What each `[[discovery]]` reads.
+    pub(super) sources: Vec<Located<SourceKind>>,
     pub(super) endpoint_ids: Vec<Located<VpceId>>,
     /// The same as written, with those that are no ids: what refers to them needs no second error.
     pub(super) endpoint_id_texts: Vec<Located<String>>,
@@ -48,6 +57,7 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     private_names(facts, problems);
     duplicate_zones(facts, problems);
     zones_of_ours(config, facts, document, problems);
+    duplicate_sources(config, facts, problems);
     duplicate_listeners(facts, problems);
     loops(facts, problems);
     tls_pair(facts, problems);
@@ -87,6 +97,30 @@ fn duplicate_endpoint_ids(facts: &Facts, problems: &mut Vec<Problem>) {
 fn duplicate_zones(facts: &Facts, problems: &mut Vec<Problem>) {
     let reason = Reason::new("another [[upstream.zone]] has this name", "list all its servers in one of them");
     duplicates(facts.zones.iter().cloned(), &reason, problems);
+}
+
+/// Two that read the same would keep one list on disk for both.
+fn duplicate_sources(config: &Config, facts: &Facts, problems: &mut Vec<Problem>) {
+    for (at, source) in facts.sources.iter().enumerate() {
+        if facts.sources[..at].iter().any(|earlier| reads_the_same(&earlier.value, &source.value, config)) {
+            let reason = Reason::new("another [[discovery]] reads the same", "remove one of the two");
+            problems.push(source.problem(reason));
+        }
+    }
+}
+
+fn reads_the_same(one: &SourceKind, other: &SourceKind, config: &Config) -> bool {
+    match (one, other) {
+        (SourceKind::Url { url, .. }, SourceKind::Url { url: other, .. }) => url == other,
+        (
+            SourceKind::ApiGateway { region, endpoint_url },
+            SourceKind::ApiGateway { region: of_other, endpoint_url: other_url },
+        ) => {
+            let own = config.region.as_ref();
+            region.as_ref().or(own) == of_other.as_ref().or(own) && endpoint_url == other_url
+        }
+        _ => one == other,
+    }
 }
 
 fn private_names(facts: &Facts, problems: &mut Vec<Problem>) {
@@ -254,6 +288,15 @@ fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
     if config.take_over && config.dns.listen.iter().all(|listener| listener.port() != 53) {
         warn("dns.take_over points resolv.conf at port 53, where dns.listen has no address".to_owned());
     }
+    for source in &config.discovery {
+        if sends_secrets_in_the_clear(&source.kind) {
+            warn(format!("{}: its headers or password go there unencrypted: write https://", source.label()));
+        }
+        if matches!(source.kind, SourceKind::ApiGateway { .. }) && source.interval < OFTEN {
+            let rule = "everything in the account shares ten calls a second";
+            warn(format!("{}: {rule}: set interval = \"10s\" or longer", source.label()));
+        }
+    }
     let exposed = config.forward.connect_listen.iter().find(|listener| !listener.ip().is_loopback());
     if let (Some(listener), Some(Others::Direct)) = (exposed, config.forward.others) {
         warn(format!(
@@ -261,4 +304,14 @@ fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
         ));
     }
     warnings
+}
+
+fn sends_secrets_in_the_clear(source: &SourceKind) -> bool {
+    let SourceKind::Url { url, headers } = source else { return false };
+    let Ok(url) = url.parse::<Uri>() else { return false };
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback =
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let has_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    url.scheme_str() == Some("http") && !is_loopback && (has_user || !headers.is_empty())
 }

@@ -183,12 +183,19 @@ pub(super) fn destination(text: &str) -> Result<AllowedDestination, Reason> {
 
 /// An `http://` or `https://` URL with a host.
 pub(super) fn url(text: &str) -> Result<String, Reason> {
-    let is_url = text.parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    let reason =
-        || Reason::new("a URL begins with http:// or https:// and a host", "write one like \"https://host/path\"");
-    is_url.then(|| text.to_owned()).ok_or_else(reason)
+    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    let Some(host) = uri.as_ref().and_then(Uri::host).filter(|host| !host.is_empty()) else {
+        let rule = "a URL begins with http:// or https:// and a host";
+        return Err(Reason::new(rule, "write one like \"https://host/path\""));
+    };
+    // What is no port reads as none, and the default would be dialled.
+    let authority = uri.as_ref().and_then(Uri::authority).map_or("", |authority| authority.as_str());
+    let after_user = authority.rsplit('@').next().unwrap_or_default();
+    let written = after_user.strip_prefix(host).unwrap_or_default();
+    if !written.is_empty() && written.strip_prefix(':').and_then(port).is_none() {
+        return Err(Reason::new("a URL's port is 1 to 65535", "correct the port, or leave it out"));
+    }
+    Ok(text.to_owned())
 }
 
 /// An egress proxy.
@@ -273,6 +280,18 @@ mod tests {
         for bad in ["", "*", "*.", "a.*.b", "10.0.0.1", "[::1]:443", "::1", "a:0", "a:x", "https://a.example", "."] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_port_of_a_url_is_one() {
+        for good in ["http://127.0.0.1:9/x", "http://[::1]:65535", "http://u:p@host:80/a:b?c:d", "https://[::1]/"] {
+            assert!(url(good).is_ok(), "{good}");
+        }
+        for bad in ["http://127.0.0.1:99999/ids", "http://h:x", "http://h:0", "http://u:1@h:65536/", "http://[::1]:x/"]
+        {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(fix(url("http://127.0.0.1:99999/ids")), "correct the port, or leave it out");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::gateway::{account, private};
 use super::program::Program;
-use super::server::{Answer, Server, answer, header};
+use super::server::{Answer, Server, answer, header, name_server};
 
 /// The key that the first request for APIs was signed with, and the token that came with it.
 fn signed_with(program: &Program, gateway: &Server) -> (String, String) {
@@ -148,6 +148,53 @@ fn those_that_are_refused_are_told_from_those_that_are_not_there() {
     let error = program.refused();
     assert!(error.contains("no AWS credentials (") && error.contains("StatusCode(400)"), "{error}");
     assert!(gateway.asked().is_empty());
+}
+
+#[test]
+fn keys_and_tokens_with_a_line_break_are_refused_by_name_and_nothing_is_sent() {
+    let gateway = account(private(0..1));
+    for (variable, value) in [
+        ("AWS_ACCESS_KEY_ID", "AKIDFROMENV\n"),
+        ("AWS_SECRET_ACCESS_KEY", "secret-from-env\n"),
+        ("AWS_SESSION_TOKEN", "tok\nen"),
+    ] {
+        let error = Program::asking(&gateway.url()).with_keys().with(variable, value).refused();
+        assert!(error.contains(&format!("remove the line break or space from {variable}")), "{error}");
+        assert!(!error.contains("panicked") && !error.contains("secret-from-env"), "{error}");
+    }
+    assert!(gateway.asked().is_empty());
+}
+
+#[test]
+fn the_containers_name_is_asked_of_the_vpc_upstream() {
+    let gateway = account(private(0..1));
+    let agent = Server::start(|_, _| as_json("AKIDFROMPOD"));
+    let uri = format!("http://agent.lab.example:{}/v1", agent.address.port());
+    let program = Program::asking(&gateway.url())
+        .with_vpc(&name_server())
+        .with("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)
+        .with("AWS_CONTAINER_AUTHORIZATION_TOKEN", "from-eks");
+    assert_eq!(signed_with(&program, &gateway), pair("AKIDFROMPOD", "token"));
+    assert_eq!(agent.asked().len(), 1);
+}
+
+#[test]
+fn a_token_file_that_is_missing_is_named_with_its_variable() {
+    let program = Program::asking("http://127.0.0.1:1")
+        .with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+        .with("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/r");
+    let error = program.refused();
+    assert!(error.contains("AWS_WEB_IDENTITY_TOKEN_FILE names /nowhere/token, which cannot be read ("), "{error}");
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_named() {
+    let program = Program::asking("http://127.0.0.1:1").with("AWS_PROFILE", "nope");
+    let file = program.file("config", "[profile other]\nregion = us-east-1\n");
+    for program in [program.with("AWS_CONFIG_FILE", file.to_str().unwrap()), Program::asking("http://127.0.0.1:1")] {
+        let error = program.with("AWS_PROFILE", "nope").refused();
+        assert!(error.contains("AWS_PROFILE is \"nope\", and no profile of that name gives any"), "{error}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::gateway::{page, parameter, private, refusal, throttled};
+use super::gateway::{account, page, parameter, private, refusal, throttled};
 use super::program::{Program, closed_port};
 use super::server::{Answer, Server, answer};
 
@@ -59,8 +59,22 @@ fn an_account_that_stays_throttled_is_asked_three_times_and_no_more() {
 
 #[test]
 fn a_server_that_is_no_api_gateway_is_an_error() {
-    let server = Server::start(|_, _| answer(200, "<html>"));
-    Program::asking(&server.url()).with_keys().refused();
+    for (status, body) in [
+        (200, "<html>"),
+        (200, ""),
+        (200, "null"),
+        (200, "{\"message\": \"ok\"}"),
+        (200, "{\"_embedded\": {\"item\": []}}"),
+        (200, "{\"item\": null}"),
+        (204, ""),
+        (302, "<html>"),
+    ] {
+        let server = Server::start(move |_, _| answer(status, body));
+        let error = Program::asking(&server.url()).with_keys().refused();
+        let words = format!("its answer is no list of APIs (answered {status} ");
+        assert!(error.contains(&words) && error.contains("correct endpoint_url, or what stands in"), "{body}: {error}");
+        assert_eq!(server.asked().len(), 1, "{body}");
+    }
     let server = Server::start(|_, _| answer(500, "{}"));
     let error = Program::asking(&server.url()).with_keys().refused();
     assert!(error.contains("answered 500"), "{error}");
@@ -87,4 +101,43 @@ fn an_instance_without_metadata_costs_a_few_tries_and_no_more() {
     let error = Program::asking("http://127.0.0.1:1").without("AWS_EC2_METADATA_DISABLED").refused();
     assert!(error.contains("no AWS credentials"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_source_that_fails_is_one_warning_and_no_error() {
+    let gateway = Server::start(|_, _| answer(500, "{}"));
+    let program = Program::asking(&gateway.url())
+        .with_keys()
+        .configured("[dns]\nlisten = []\n[forward.connect]\nlisten = []\n[admin]\nlisten = \"\"");
+    let log = program.logs_until("unknown ids answer SERVFAIL");
+    let lines = |level: &str| log.lines().filter(|line| line.contains(level)).collect::<Vec<_>>();
+    assert!(lines("ERROR").is_empty(), "{log}");
+    let [warning] = lines("WARN")[..] else { panic!("{log}") };
+    assert!(warning.contains("answered 500"), "{log}");
+}
+
+#[test]
+fn an_endpoint_that_is_not_the_regions_own_is_told() {
+    let gateway = account(private(0..1));
+    let program = Program::new()
+        .with_keys()
+        .with("AWS_ENDPOINT_URL", &gateway.url())
+        .configured("[[discovery]]\nkind = \"api-gateway\"\n[dns]\nlisten = []\n[forward.connect]\nlisten = []\n[admin]\nlisten = \"\"");
+    let log = program.logs_until("api-gateway: a list");
+    assert!(log.contains(&format!("asks {}/restapis, which is not AWS's own endpoint", gateway.url())), "{log}");
+}
+
+#[test]
+fn an_endpoint_that_is_no_url_is_named_without_a_dump_of_the_request() {
+    let program = || Program::new().with_keys().configured("[[discovery]]\nkind = \"api-gateway\"");
+    let of_profile = program();
+    let file = of_profile.file("config", "[default]\nendpoint_url = junk\n");
+    for program in [
+        program().with("AWS_ENDPOINT_URL", "junk"),
+        program().with("AWS_ENDPOINT_URL_API_GATEWAY", "junk"),
+        of_profile.with("AWS_CONFIG_FILE", file.to_str().unwrap()),
+    ] {
+        let error = program.refused();
+        assert!(error.contains("\"junk\" is no URL to ask: correct AWS_ENDPOINT_URL") && !error.contains("Request {"));
+    }
 }

@@ -3,18 +3,27 @@
 //! Credentials come from the AWS SDK's own chain: environment, profile, web identity (IRSA), ECS and EKS pod identity,
 //! IMDSv2. HTTP APIs and WebSocket APIs are never private (API Gateway guide, "Private REST APIs in API Gateway").
 
+mod credentials;
+mod page;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::default_provider::use_dual_stack::use_dual_stack_provider;
+use aws_config::default_provider::use_fips::use_fips_provider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_apigateway::Client;
 use aws_sdk_apigateway::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigateway::operation::get_rest_apis::{GetRestApisError, GetRestApisOutput};
 use aws_sdk_apigateway::types::{EndpointType, RestApi};
+use hyper::http::StatusCode;
 
+use self::credentials::{Chain, Unfit};
+use self::page::{NoList, Watch};
 use super::connector::http_client;
 use super::fetch::{FetchError, Fetcher, in_words};
 use crate::discovery::list::{Entry, List};
@@ -93,12 +102,25 @@ impl ApiGatewayReader {
         if let Some(client) = &self.client {
             return client.clone();
         }
-        let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(aws_config::Region::new(self.region.to_string()))
-            .http_client(http_client(Arc::clone(&self.fetcher)))
-            .retry_config(RetryConfig::adaptive().with_max_attempts(ATTEMPTS));
-        let config = loader.load().await;
-        let mut config = aws_sdk_apigateway::config::Builder::from(&config);
+        let version = BehaviorVersion::v2026_01_12();
+        let region = aws_config::Region::new(self.region.to_string());
+        let http_client = http_client(Arc::clone(&self.fetcher));
+        let retries = RetryConfig::adaptive().with_max_attempts(ATTEMPTS);
+        let provider = ProviderConfig::without_region()
+            .with_behavior_version(Some(version))
+            .with_region(Some(region.clone()))
+            .with_http_client(http_client.clone())
+            .with_retry_config(retries.clone());
+        let use_fips = use_fips_provider(&provider).await;
+        let use_dual_stack = use_dual_stack_provider(&provider).await;
+        let provider = provider.with_use_fips(use_fips).with_use_dual_stack(use_dual_stack);
+        let loader = aws_config::defaults(version)
+            .region(region)
+            .http_client(http_client)
+            .retry_config(retries)
+            .credentials_provider(Chain::new(&provider, &self.fetcher));
+        let sdk = loader.load().await;
+        let mut config = aws_sdk_apigateway::config::Builder::from(&sdk).interceptor(Watch::new(self.region.clone()));
         // Credentials still come from where they come from.
         if let Some(endpoint_url) = &self.endpoint_url {
             config = config.endpoint_url(endpoint_url);
@@ -152,6 +174,12 @@ impl Refusal<'_> {
                 )
             }
             (Some(401 | 403), _) => format!("{}: renew the credentials, and set the clock of this host", self.said()),
+            (Some(..=399), _) => {
+                // The answer may be anybody's: no word of it.
+                let status = status.map(|status| StatusCode::from_u16(status).map(|status| status.to_string()));
+                let status = status.and_then(Result::ok).unwrap_or_default();
+                format!("{NoList} (answered {status}): correct endpoint_url, or what stands in between")
+            }
             (Some(_), _) => format!("{}: see the AWS Health Dashboard, or correct endpoint_url", self.said()),
             (None, _) => self.nothing_said(),
         }
@@ -173,6 +201,9 @@ impl Refusal<'_> {
 
     /// Either there was nothing to sign with, or nobody to ask.
     fn nothing_said(&self) -> String {
+        if let Some(unfit) = beneath::<Unfit>(self.error) {
+            return format!("no AWS credentials: {unfit}");
+        }
         let fetched = beneath::<FetchError>(self.error).map(ToString::to_string);
         match beneath::<CredentialsError>(self.error) {
             Some(CredentialsError::CredentialsNotLoaded(_)) => {
@@ -184,9 +215,19 @@ impl Refusal<'_> {
                 let why = fetched.unwrap_or_else(|| in_words(error));
                 format!("no AWS credentials ({why}): correct what AWS_* variables and ~/.aws say of them")
             }
-            None => fetched
-                .unwrap_or_else(|| format!("{}: see that API Gateway can be reached from here", in_words(self.error))),
+            None => fetched.unwrap_or_else(|| without_dump(&in_words(self.error))),
         }
+    }
+}
+
+/// The SDK's error over an endpoint that is no URL shows the whole request; its type is none of its public ones.
+fn without_dump(words: &str) -> String {
+    let endpoint = words.split_once("failed to apply endpoint `").and_then(|(_, rest)| rest.split_once('`'));
+    match endpoint {
+        Some((endpoint, _)) => {
+            format!("{endpoint:?} is no URL to ask: correct AWS_ENDPOINT_URL, or endpoint_url of the AWS profile")
+        }
+        None => format!("{words}: see that API Gateway can be reached from here"),
     }
 }
 

@@ -15,8 +15,8 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::http::{Request, Response, Uri, uri};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -94,7 +94,7 @@ impl Fetcher {
         if !encrypted && *scheme != uri::Scheme::HTTP {
             return Err(not_ours());
         }
-        let port = request.uri().port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+        let port = port(request.uri(), if encrypted { 443 } else { 80 })?;
         let stream = connect(&self.addresses(&host).await?, port, limits.connect).await?;
         if !encrypted {
             return converse(stream, request, limits.max_body).await;
@@ -104,8 +104,11 @@ impl Fetcher {
         converse(stream, request, limits.max_body).await
     }
 
-    /// IPv4 first: it is what every VPC has.
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    /// The addresses of a name or of `localhost`, or the address itself. IPv4 first: it is what every VPC has.
+    ///
+    /// # Errors
+    /// In words for an operator.
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
@@ -134,6 +137,19 @@ impl Fetcher {
     }
 }
 
+/// What is no port reads as none; the default is not what was meant.
+fn port(url: &Uri, default: u16) -> Result<u16, String> {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let after_user = authority.rsplit('@').next().unwrap_or_default();
+    match after_user.strip_prefix(url.host().unwrap_or_default()) {
+        None | Some("") => Ok(default),
+        Some(written) => {
+            let port = url.port_u16().filter(|port| *port > 0);
+            port.ok_or_else(|| format!("{written:?} is no port: write one of 1 to 65535, or leave it out"))
+        }
+    }
+}
+
 /// A URL as errors show it: users, passwords and queries may be secret.
 pub(super) fn shown(url: &Uri) -> String {
     let scheme = url.scheme_str().map(|scheme| format!("{scheme}://")).unwrap_or_default();
@@ -141,12 +157,13 @@ pub(super) fn shown(url: &Uri) -> String {
     format!("{scheme}{}{port}{}", url.host().unwrap_or_default(), url.path())
 }
 
-/// An error with what lies beneath it, each said once.
+/// An error with what lies beneath it, each said once, without links to a library's manual.
 pub(super) fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
+    let said = |error: &dyn Error| error.to_string().split(": https://docs.rs/").next().unwrap_or_default().to_owned();
+    let mut words = said(error);
     let mut beneath = error.source();
     while let Some(error) = beneath {
-        let more = error.to_string();
+        let more = said(error);
         if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
@@ -171,9 +188,22 @@ async fn connect(addresses: &[IpAddr], port: u16, within: Duration) -> Result<Tc
 fn tls_in_words(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            format!("its certificate is not accepted ({why}): add who signed it to forward.extra_roots")
+            let fix = match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "use a name that it is for"
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "renew it, or set the clock of this host"
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "set the clock of this host"
+                }
+                CertificateError::UnknownIssuer => "add who signed it to forward.extra_roots",
+                _ => "replace it on the server, or add who signed it to forward.extra_roots",
+            };
+            format!("its certificate is not accepted ({why}): {fix}")
         }
-        _ => format!("no TLS ({error}): see that it speaks TLS 1.2 or newer on this port"),
+        _ => format!("no TLS ({}): see that it speaks TLS 1.2 or newer on this port", in_words(error)),
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    TRANSFER_ENCODING,
+};
 use hyper::http::{Request, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
@@ -41,10 +44,18 @@ impl UrlReader {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if self.etag.is_some() => return Ok(Read::Unchanged),
+            StatusCode::NOT_MODIFIED => {
+                let fix = "remove conditions from discovery.headers, or correct the cache in between";
+                return Err(format!("answered 304 Not Modified though it was asked for the whole list: {fix}"));
+            }
             status => return Err(refusal(status)),
         }
         if let Some(encoding) = response.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
             return Err(format!("its answer is encoded as {encoding:?}: have the server send it as it is"));
+        }
+        if !says_where_it_ends(response.headers()) {
+            let fix = "have the server send Content-Length, or chunks";
+            return Err(format!("its answer has no length, so a part of it would pass for the whole: {fix}"));
         }
         let (etag, body, any_region) = (etag(&response), response.into_body(), self.any_region);
         // A long one takes its time: not where queries wait.
@@ -85,6 +96,15 @@ fn authorization(url: &Uri) -> Option<(HeaderName, HeaderValue)> {
     let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(credentials))).ok()?;
     value.set_sensitive(true);
     Some((AUTHORIZATION, value))
+}
+
+/// If not, the end of the connection is the end of the body (RFC 9112 section 6.3), wherever it breaks. Over TLS a
+/// close_notify would tell the two apart; such an answer is refused there all the same, as one rule is easier to keep.
+fn says_where_it_ends(headers: &HeaderMap) -> bool {
+    let last = headers.get_all(TRANSFER_ENCODING).iter().next_back().map(HeaderValue::as_bytes);
+    last.map_or(headers.contains_key(CONTENT_LENGTH), |codings| {
+        codings.trim_ascii_end().to_ascii_lowercase().ends_with(b"chunked")
+    })
 }
 
 fn etag(response: &Response<Bytes>) -> Option<HeaderValue> {

@@ -26,7 +26,7 @@ impl Server {
         Self::on("127.0.0.1:0", None, answer).await
     }
 
-    async fn on(
+    pub(in crate::discovery::source) async fn on(
         place: &str,
         tls: Option<TlsAcceptor>,
         answer: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -76,7 +76,7 @@ pub(in crate::discovery::source) fn answer(status: &str, headers: &str, body: &s
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
-fn no_names() -> LookUp {
+pub(in crate::discovery::source) fn no_names() -> LookUp {
     Arc::new(|name, _| Box::pin(async move { Err(format!("{name} was asked for")) }))
 }
 
@@ -125,6 +125,14 @@ fn the_port_stands_in_the_host_only_if_it_is_not_the_default() {
     ] {
         let request = Request::get(url).body(Bytes::new()).unwrap();
         assert_eq!(in_origin_form(request).unwrap().headers()[HOST], host, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_port_is_refused_and_no_default_is_dialled() {
+    for (written, shown) in [("127.0.0.1:99999", ":99999"), ("user:1@127.0.0.1:x", ":x"), ("[::1]:0", ":0")] {
+        let error = get(&without_names(), &format!("http://{written}/")).await.unwrap_err();
+        assert!(error.contains(&format!("{shown:?} is no port: write one of 1 to 65535")), "{error}");
     }
 }
 
@@ -220,7 +228,7 @@ async fn other_schemes_are_refused() {
     }
 }
 
-fn acceptor(names: &[&str]) -> (TlsAcceptor, tempfile::NamedTempFile) {
+pub(in crate::discovery::source) fn acceptor(names: &[&str]) -> (TlsAcceptor, tempfile::NamedTempFile) {
     let names: Vec<String> = names.iter().copied().map(Into::into).collect();
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
@@ -244,7 +252,7 @@ async fn over_tls_names_and_addresses_are_checked_against_the_certificate() {
         assert_eq!(get(&fetcher, &format!("https://{host}:{port}/")).await.unwrap(), "200 here");
     }
     let error = get(&fetcher, &format!("https://other.example:{port}/")).await.unwrap_err();
-    assert!(error.contains("its certificate is not accepted"), "{error}");
+    assert!(error.contains("its certificate is not accepted (") && error.ends_with("): use a name that it is for"));
 }
 
 #[tokio::test]
@@ -254,6 +262,37 @@ async fn over_tls_a_certificate_that_nobody_vouches_for_is_refused_with_the_fix(
     let error = get(&without_names(), &format!("https://{}/", server.address)).await.unwrap_err();
     assert!(error.contains("its certificate is not accepted (") && error.contains("forward.extra_roots"), "{error}");
     assert_eq!(server.heads(), [""; 0]);
+}
+
+#[test]
+fn each_fault_of_a_certificate_has_its_own_fix() {
+    for (fault, fix) in [
+        (CertificateError::NotValidForName, "use a name that it is for"),
+        (CertificateError::Expired, "renew it, or set the clock of this host"),
+        (CertificateError::NotValidYet, "set the clock of this host"),
+        (CertificateError::UnknownIssuer, "add who signed it to forward.extra_roots"),
+    ] {
+        let words = tls_in_words(&io::Error::other(rustls::Error::InvalidCertificate(fault)));
+        assert!(words.ends_with(&format!("): {fix}")), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn over_tls_an_answer_that_breaks_off_is_told_without_a_link_to_a_manual() {
+    let (tls, pem) = acceptor(&["127.0.0.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut stream = tls.accept(listener.accept().await.unwrap().0).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+        stream.flush().await.unwrap();
+        // No close_notify.
+        stream.into_inner().0.shutdown().await.unwrap();
+    });
+    let trusting = roots::client_config(&[pem.path().to_owned()]).unwrap();
+    let error = get(&Fetcher::new(no_names(), Arc::new(trusting)), &url).await.unwrap_err();
+    assert!(error.contains("no whole answer (") && error.contains("close_notify"), "{error}");
+    assert!(!error.contains("docs.rs"), "{error}");
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::discovery::source::fetch::tests::{Server, answer, without_names};
+use crate::discovery::source::fetch::tests::{Server, acceptor, answer, no_names, without_names};
+use crate::roots;
 
 const LIST: &str = "a1b2c3d4e5\n";
 
@@ -98,7 +99,7 @@ async fn each_refusal_says_what_to_do_and_a_redirect_is_not_followed() {
         ("403 Forbidden", "discovery.headers"),
         ("404 Not Found", "correct the URL"),
         ("204 No Content", "see that the URL is that of a list"),
-        ("304 Not Modified", "redirects are not followed"),
+        ("304 Not Modified", "though it was asked for the whole list: remove conditions"),
         ("503 Service Unavailable", "the server's own log"),
     ] {
         let error = read_once(answer(status, "Location: http://127.0.0.1:1/\r\n", "")).await.unwrap_err();
@@ -110,6 +111,31 @@ async fn each_refusal_says_what_to_do_and_a_redirect_is_not_followed() {
 async fn a_list_that_breaks_off_is_none() {
     let error = read_once("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\na1b2c3d4e5\n".to_owned()).await.unwrap_err();
     assert!(error.starts_with("no whole answer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_that_ends_with_its_connection_is_refused_with_and_without_tls() {
+    for head in ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip"] {
+        let (tls, pem) = acceptor(&["127.0.0.1"]);
+        let trusting = roots::client_config(&[pem.path().to_owned()]).unwrap();
+        let fetcher = Arc::new(Fetcher::new(no_names(), Arc::new(trusting)));
+        for (tls, scheme) in [(None, "http"), (Some(tls), "https")] {
+            let server = Server::on("127.0.0.1:0", tls, move |_| format!("{head}\r\n\r\n{LIST}")).await;
+            let url = format!("{scheme}://{}/ids", server.address);
+            let error = UrlReader::new(url, Vec::new(), false, Arc::clone(&fetcher)).read().await.unwrap_err();
+            assert!(error.starts_with("its answer has no length, "), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_has_a_length_by_its_header_or_by_its_chunks() {
+    for answer in [
+        "HTTP/1.0 200 OK\r\nContent-Length: 11\r\n\r\na1b2c3d4e5\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\nb\r\na1b2c3d4e5\n\r\n0\r\n\r\n",
+    ] {
+        assert!(matches!(read_once(answer.to_owned()).await.unwrap(), Read::List(list) if list.len() == 1));
+    }
 }
 
 #[tokio::test]
