@@ -217,6 +217,14 @@ mod tests {
         Arc::new(Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() })
     }
 
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within 5 s: {what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// A table of many ids would be held for as long as nobody asks.
     #[tokio::test]
     async fn an_idle_worker_lets_go_of_the_configuration_before_a_reload_and_still_ends() {
@@ -226,12 +234,10 @@ mod tests {
         let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         let worker = Worker::start(socket, context).unwrap();
         for _ in 0..3 {
-            let before = Arc::downgrade(&services.send_replace(service()));
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while before.strong_count() > 0 {
-                assert!(Instant::now() < deadline, "it is still held");
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            let before = Arc::downgrade(&services.borrow());
+            until("the worker has taken it up", || before.strong_count() == 2).await;
+            services.send_replace(service());
+            until("it is let go of", || before.strong_count() == 0).await;
         }
         tokio::task::spawn_blocking(move || drop(worker)).await.unwrap();
     }
