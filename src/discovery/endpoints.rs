@@ -192,7 +192,9 @@ async fn look_up_once(
         (Ok(v4), Ok(v6)) => (v4, v6),
     };
     let ttl = [&v4, &v6].iter().filter(|found| !found.addresses.is_empty()).map(|found| found.ttl).min();
-    let found: Vec<IpAddr> = v4.addresses.into_iter().chain(v6.addresses).collect();
+    let mut found: Vec<IpAddr> = v4.addresses.into_iter().chain(v6.addresses).collect();
+    // A resolver that turns its answers around says nothing new by that, and those who answer or dial take turns anyway.
+    found.sort_unstable();
     let Some(ttl) = ttl else {
         let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));

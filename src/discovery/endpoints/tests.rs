@@ -251,3 +251,22 @@ async fn nobody_is_asked_for_the_zone_where_no_endpoint_has_a_name_by_it() {
         following.abort();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_in_another_order_change_nothing() {
+    let discovery = discovery(AddressSource::Apex);
+    let (look_up, mut asked) =
+        scripted(vec![found(&["10.0.0.1", "10.0.0.2"], 60), found(&["10.0.0.2", "10.0.0.1"], 60)]);
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, nobody(), ()));
+    asked.recv().await.unwrap();
+    let mut table = discovery.table();
+    table.wait_for(|table| !table.endpoints()[0].addresses.is_empty()).await.unwrap();
+    let (generation, fresh_until) = {
+        let table = table.borrow();
+        (table.generation, table.endpoints()[0].addresses.fresh_until)
+    };
+    let is_newer = |table: &Arc<crate::policy::Table>| table.endpoints()[0].addresses.fresh_until > fresh_until;
+    let after = table.wait_for(is_newer).await.unwrap().clone();
+    assert_eq!(after.generation, generation, "chains that lead there are dropped for nothing");
+    following.abort();
+}
