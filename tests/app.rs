@@ -16,6 +16,9 @@ use sidegate::demo::client;
 use sidegate::demo::dns_server::DnsServer;
 use sidegate::demo::zones::Zones;
 use sidegate::discovery::Metadata;
+use sidegate::forward::Entrance;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Nothing around: no metadata service, no resolv.conf.
 fn nowhere() -> Surroundings {
@@ -79,6 +82,79 @@ async fn a_reload_changes_what_is_private_and_drops_chains_that_led_there() {
     app.reload(config(public, vpc, &listed("\"a1b2c3d4e5\""))).await.unwrap();
     assert_eq!(addresses(&app, names.public_api).await, world.gateway_addresses());
     assert_eq!(app.dns_addresses(), listeners, "an unchanged listener keeps its socket");
+}
+
+/// Its long lists would be kept once for each reload.
+#[tokio::test]
+async fn a_tunnel_keeps_nothing_of_the_configuration_that_it_was_opened_under() {
+    let world = World::start().await.unwrap();
+    let (public, vpc) = (world.public_resolver(), world.vpc_resolver());
+    let api = tokio::net::TcpListener::bind("127.0.0.11:0").await.unwrap();
+    let port = api.local_addr().unwrap().port();
+    let target = world.names().private_api;
+    let id = target.split('.').next().unwrap();
+    let toml = format!(
+        "[policy]\nregion = \"us-east-1\"\nprivate_api_ids = [\"{id}\"]\n\
+         [[endpoint]]\naddresses = [\"127.0.0.11\"]\nhealth = \"off\"\nport = {port}\n\
+         [upstream]\npublic = [\"{public}\"]\nvpc = [\"{vpc}\"]\n[dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
+         [forward.connect]\nlisten = [\"127.0.0.1:0\"]\n[forward.sni]\nlisten = [\"127.0.0.1:0\"]\n\
+         [admin]\nlisten = \"\"\n"
+    );
+    let config = || {
+        let inputs = Inputs { file: Some(("test".to_owned(), toml.clone())), environment: Vec::new() };
+        Config::load(&inputs).unwrap()
+    };
+    let hello = client_hello(target);
+    for entrance in [Entrance::Connect, Entrance::Sni] {
+        // A ClientHello that has not come yet is waited for as well.
+        for says_hello in [true, false] {
+            let mut app = start(config()).await;
+            let before = std::sync::Arc::downgrade(&app.table().borrow());
+            let address = app.forward_addresses().into_iter().find(|(at, _)| *at == entrance).unwrap().1;
+            let mut client = TcpStream::connect(address).await.unwrap();
+            if entrance == Entrance::Connect {
+                let head = format!("CONNECT {target}:443 HTTP/1.1\r\nHost: {target}:443\r\n\r\n");
+                client.write_all(head.as_bytes()).await.unwrap();
+                client.read_exact(&mut [0; CONNECTED.len()]).await.unwrap();
+            }
+            if says_hello {
+                client.write_all(&hello).await.unwrap();
+            }
+            let mut far = None;
+            if says_hello || entrance == Entrance::Connect {
+                let (mut stream, _) = api.accept().await.unwrap();
+                if says_hello {
+                    stream.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+                }
+                far = Some(stream);
+            }
+            app.reload(config()).await.unwrap();
+            let gone = async {
+                while before.strong_count() > 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            // Within the 5 s that a ClientHello may take.
+            let gone = tokio::time::timeout(Duration::from_secs(3), gone).await;
+            assert!(gone.is_ok(), "{entrance:?}, hello: {says_hello}: something holds it");
+            drop(far);
+        }
+    }
+}
+
+const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
+/// What a client of TLS begins with.
+fn client_hello(name: &str) -> Vec<u8> {
+    let roots = rustls::RootCertStore::empty();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = name.to_owned().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }
 
 #[tokio::test]

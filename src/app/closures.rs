@@ -17,12 +17,16 @@ use crate::policy::Upstream;
 /// What `/ready` calls the first attempt to look endpoints up.
 const ENDPOINT_ADDRESSES: &str = "endpoint addresses";
 
-/// Tells a discovery what public DNS says.
+/// Tells a discovery what public DNS says, for as long as it is in force: whoever still works under an older
+/// configuration does not keep its table and lists.
 pub(super) fn observer(discovery: &Arc<Discovery>) -> Observer {
-    let discovery = Arc::clone(discovery);
-    Arc::new(move |name, existence| match existence {
-        Existence::NoSuchName => discovery.learn(name),
-        Existence::Exists => discovery.unlearn(name),
+    let discovery = Arc::downgrade(discovery);
+    Arc::new(move |name, existence| {
+        let Some(discovery) = discovery.upgrade() else { return };
+        match existence {
+            Existence::NoSuchName => discovery.learn(name),
+            Existence::Exists => discovery.unlearn(name),
+        }
     })
 }
 
@@ -68,10 +72,11 @@ pub(super) fn look_up(service: watch::Receiver<Arc<Service>>) -> LookUp {
     })
 }
 
-/// Tells a discovery how attempts to connect to its endpoints ended.
+/// Tells a discovery how attempts to connect to its endpoints ended, for as long as it is in force, as [`observer`].
 pub(super) fn on_attempt(discovery: &Arc<Discovery>) -> OnAttempt {
-    let discovery = Arc::clone(discovery);
+    let discovery = Arc::downgrade(discovery);
     Arc::new(move |attempt| {
+        let Some(discovery) = discovery.upgrade() else { return };
         let end = match attempt.end {
             forward::AttemptEnd::Connected => discovery::AttemptEnd::Connected,
             forward::AttemptEnd::Failed(error) => discovery::AttemptEnd::Failed(error.to_string()),

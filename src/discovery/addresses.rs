@@ -20,8 +20,8 @@ pub(super) struct Followed {
     /// How people tell it from others.
     label: String,
     port: u16,
-    /// The log says that nothing is left, and no address has been up since.
-    told_all_down: bool,
+    /// The log says that no address is up, and none has been since.
+    told_none_up: bool,
 }
 
 /// What is known of an endpoint's addresses, for an operator.
@@ -34,7 +34,7 @@ pub struct EndpointHealth {
     pub check: HealthCheck,
     /// Nearest first in each family, IPv4 first.
     pub addresses: Vec<AddressHealth>,
-    /// Every address is down, and every one is answered for that.
+    /// No address is up: each is down or was not connected to since, and every one is answered for that.
     pub is_all_down: bool,
     /// When the DNS answer they came from runs out; `None` for static addresses.
     pub fresh_until: Option<Instant>,
@@ -61,7 +61,7 @@ impl Followed {
         let (known, label, port) = (endpoint.addresses.clone(), endpoint.label(), endpoint.port);
         let mut health = Health::new(config.health);
         health.follow(&known, now);
-        Self { known, health, label, port, told_all_down: false }
+        Self { known, health, label, port, told_none_up: false }
     }
 
     fn to_health(&self) -> EndpointHealth {
@@ -85,22 +85,20 @@ impl Followed {
             port: self.port,
             check: self.health.check(),
             addresses: each(known).enumerate().map(|(at, ip)| address((ip, is_near(at)))).collect(),
-            is_all_down: self.health.is_all_down(known),
+            is_all_down: self.health.is_none_up(),
             fresh_until: known.fresh_until,
             problem: known.problem.clone(),
         }
     }
 
-    /// Says once that nothing is left, and that it is used nevertheless. What is on probation is nothing new.
-    fn tell_if_all_down(&mut self) {
-        if self.health.is_all_down(&self.known) {
-            if !std::mem::replace(&mut self.told_all_down, true) {
-                let label = &self.label;
-                tracing::warn!("every address of {label} is down: all of them stay in use; is the endpoint available?");
-            }
-        } else if self.health.is_any_up(&self.known) {
-            self.told_all_down = false;
+    /// Says once that no address is up, and that all are used nevertheless.
+    fn tell_if_none_up(&mut self) {
+        let is_none_up = self.health.is_none_up();
+        if is_none_up && !self.told_none_up {
+            let label = &self.label;
+            tracing::warn!("no address of {label} is up: all of them stay in use; is the endpoint available?");
         }
+        self.told_none_up = is_none_up;
     }
 
     fn tell(&self, address: SocketAddr, change: Change) {
@@ -161,11 +159,11 @@ impl Discovery {
         let (mut state, before) = (self.state(), before.state());
         for index in 0..state.endpoints.len() {
             let Some(followed) = state.endpoints.get_mut(index) else { continue };
-            before.endpoints.iter().filter(|was| was.port == followed.port).for_each(|was| {
-                followed.health.inherit(&was.health);
-            });
-            // It was told when it came to be.
-            followed.told_all_down = followed.health.is_all_down(&followed.known);
+            for was in before.endpoints.iter().filter(|was| was.port == followed.port) {
+                let is_heir = followed.health.inherit(&was.health);
+                // What was told is no news; that a reload took the last one that was up is.
+                followed.told_none_up |= is_heir && was.told_none_up;
+            }
             self.publish_usable(&mut state, EndpointIndex(index));
         }
     }
@@ -198,7 +196,7 @@ impl Discovery {
     /// overtakes another.
     fn publish_usable(&self, state: &mut State, index: EndpointIndex) {
         let Some(followed) = state.endpoints.get_mut(index.0) else { return };
-        followed.tell_if_all_down();
+        followed.tell_if_none_up();
         let usable = followed.health.usable(&followed.known);
         let current = self.table().borrow().endpoints().get(index.0).map(|endpoint| endpoint.addresses.clone());
         let Some(current) = current.filter(|current| *current != usable) else { return };

@@ -76,6 +76,11 @@ impl Discovery {
         let mut retry = FIRST_RETRY;
         let mut zone: OptionFuture<_> = zone.into();
         let (mut is_zone_awaited, mut zonal) = (true, Zonal::default());
+        if !self.addresses(index).is_empty() {
+            // After a reload: these serve meanwhile, and those of them that are near stay it.
+            zonal = Zonal::of_zone((&mut zone).await.flatten(), &name);
+            is_zone_awaited = false;
+        }
         loop {
             zonal.look_up(&look_up).await;
             let wait = match look_up_once(&name, is_apex, &self.addresses(index), &zonal.addresses(), &look_up).await {
@@ -97,7 +102,7 @@ impl Discovery {
                 tokio::select! {
                     found = &mut zone => {
                         is_zone_awaited = false;
-                        zonal = Zonal::of(&found.flatten().map(|zone| zone.names_of(&name)).unwrap_or_default());
+                        zonal = Zonal::of_zone(found.flatten(), &name);
                         if !zonal.0.is_empty() {
                             continue;
                         }
@@ -156,6 +161,11 @@ struct WantedName {
 struct Zonal(Vec<(HostName, Family, Vec<IpAddr>)>);
 
 impl Zonal {
+    /// What `regional` is called in the zone of this host; nothing where that is not known.
+    fn of_zone(zone: Option<Zone>, regional: &HostName) -> Self {
+        Self::of(&zone.map(|zone| zone.names_of(regional)).unwrap_or_default())
+    }
+
     fn of(names: &[HostName]) -> Self {
         let both = |name: &HostName| [Family::V4, Family::V6].map(|family| (*name, family, Vec::new()));
         Self(names.iter().flat_map(both).collect())
@@ -192,7 +202,9 @@ async fn look_up_once(
         (Ok(v4), Ok(v6)) => (v4, v6),
     };
     let ttl = [&v4, &v6].iter().filter(|found| !found.addresses.is_empty()).map(|found| found.ttl).min();
-    let found: Vec<IpAddr> = v4.addresses.into_iter().chain(v6.addresses).collect();
+    let mut found: Vec<IpAddr> = v4.addresses.into_iter().chain(v6.addresses).collect();
+    // A resolver that turns its answers around says nothing new by that, and those who answer or dial take turns anyway.
+    found.sort_unstable();
     let Some(ttl) = ttl else {
         let problem = format!("{name} has no address: is there an execute-api endpoint in this VPC?");
         return Ok((Addresses { problem: Some(problem), ..Addresses::default() }, MIN_INTERVAL * 6));

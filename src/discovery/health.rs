@@ -86,13 +86,18 @@ impl Health {
         self.followed = states.take(MAX_FOLLOWED).collect();
     }
 
-    /// Takes over what another one knows of the same addresses.
-    pub(super) fn inherit(&mut self, from: &Self) {
+    /// Takes over what another one knows of the same addresses; whether there was any.
+    pub(super) fn inherit(&mut self, from: &Self) -> bool {
+        let mut is_heir = false;
         if self.check == from.check {
             for (ip, state) in &mut self.followed {
-                from.followed.get(ip).inspect(|known| state.clone_from(known));
+                if let Some(known) = from.followed.get(ip) {
+                    state.clone_from(known);
+                    is_heir = true;
+                }
             }
         }
+        is_heir
     }
 
     /// Counts an attempt that began at `begun`, and says what has become of the address by that.
@@ -157,20 +162,15 @@ impl Health {
         self.of(ip).is_none_or(|state| state.standing != Standing::Down)
     }
 
-    /// Whether there are addresses, and every one of them is down.
-    pub(super) fn is_all_down(&self, known: &Addresses) -> bool {
-        !known.is_empty() && each(known).all(|ip| !self.is_in(ip))
+    /// Whether addresses are followed, and none of them is up. One on probation is not: nobody has connected to it since.
+    pub(super) fn is_none_up(&self) -> bool {
+        !self.followed.is_empty() && self.followed.values().all(|state| state.standing != Standing::Up)
     }
 
-    /// Whether an address is up, beyond being given a chance.
-    pub(super) fn is_any_up(&self, known: &Addresses) -> bool {
-        each(known).any(|ip| self.of(ip).is_none_or(|state| state.standing == Standing::Up))
-    }
-
-    /// Those of an endpoint's addresses that are to be answered and dialled: all of them if all are down, as the fault may
+    /// Those of an endpoint's addresses that are to be answered and dialled: all of them while none is up, as the fault may
     /// be ours, and no answer would be worse than a wrong one.
     pub(super) fn usable(&self, known: &Addresses) -> Addresses {
-        if self.is_all_down(known) {
+        if self.is_none_up() {
             return known.clone();
         }
         let (v4, near_v4) = self.in_of(&known.v4, known.near_v4);

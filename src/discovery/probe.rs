@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::health::AttemptEnd;
 use super::merge::Discovery;
+use crate::interfaces;
 
 /// From one probe of an address to the next: an address that dies is out within 12 s, for one connection every 5 s.
 const EVERY: Duration = Duration::from_secs(5);
@@ -60,7 +61,9 @@ impl Discovery {
 async fn attempt(address: SocketAddr) -> Option<AttemptEnd> {
     match timeout(WITHIN, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Some(AttemptEnd::Connected),
-        Ok(Err(error)) if is_of_the_way(&error) => Some(AttemptEnd::Failed(error.to_string())),
+        Ok(Err(error)) if is_of_the_way(&error, || interfaces::has_source_for(address.ip())) => {
+            Some(AttemptEnd::Failed(error.to_string()))
+        }
         Ok(Err(error)) => {
             tracing::debug!(%error, "an endpoint address cannot be probed");
             None
@@ -70,9 +73,16 @@ async fn attempt(address: SocketAddr) -> Option<AttemptEnd> {
 }
 
 /// Whether the peer, or what lies in between, has failed, rather than this host for want of descriptors, ports or memory.
-fn is_of_the_way(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut)
+/// A family that this host has no address of is no way.
+fn is_of_the_way(error: &io::Error, has_source: impl FnOnce() -> bool) -> bool {
+    use io::ErrorKind::{
+        AddrNotAvailable, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
+    match error.kind() {
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut => true,
+        AddrNotAvailable => !has_source(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

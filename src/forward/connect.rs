@@ -41,7 +41,6 @@ enum Beginning {
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Connect, connection.client);
     let deadline = Instant::now() + HEAD;
-    let service = connection.service();
     let mut buffer = BytesMut::new();
     let stop = connection.place.close.clone();
     let begun = tokio::select! {
@@ -63,7 +62,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         Ok(dialled) => match client.write_all(CONNECTED).await {
             Ok(()) => {
                 record.status = Some(200);
-                tunnel::run(client, buffer, dialled, &service.router, &mut record, &connection.place, Into::into).await
+                tunnel::run(client, buffer, dialled, &connection, &mut record, &connection.place, Into::into).await
             }
             Err(_) => ("client_reset", None),
         },
@@ -79,7 +78,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
             (reason, words)
         }
     };
-    service.journal.finish(&record, reason, words.as_deref());
+    connection.service().journal.finish(&record, reason, words.as_deref());
 }
 
 /// Why there is no tunnel.

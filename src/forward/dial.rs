@@ -313,7 +313,7 @@ fn no_address(permit: &Permit) -> Refusal {
 
 fn failure(permit: &Permit, address: SocketAddr, error: &io::Error) -> Refusal {
     let (cause, what) = match error.kind() {
-        _ if race::is_ours(error) => {
+        _ if race::is_ours(error, address) => {
             (Cause::Overloaded, format!("{error}: raise this process's limits, or send it less"))
         }
         io::ErrorKind::ConnectionRefused => {

@@ -13,6 +13,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::interfaces;
+
 /// The next address is tried after this, RFC 8305 section 5; at once if the one before has failed.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// One address has this long to accept.
@@ -82,7 +84,7 @@ pub(super) async fn connect(
                 return Ok((stream, address));
             }
             Err(error) => {
-                if !is_ours(&error) {
+                if !is_ours(&error, address) {
                     over(Attempt { address, begun, end: AttemptEnd::Failed(&error) });
                 }
                 first_failure.get_or_insert((address, error));
@@ -93,11 +95,18 @@ pub(super) async fn connect(
 }
 
 /// Whether it is this host that lacks something: descriptors, memory, ports.
-pub(super) fn is_ours(error: &io::Error) -> bool {
+pub(super) fn is_ours(error: &io::Error, address: SocketAddr) -> bool {
+    lacks(error, || interfaces::has_source_for(address.ip()))
+}
+
+/// A host without an address of that family lacks no port: there is no way to the address from here.
+fn lacks(error: &io::Error, has_source: impl FnOnce() -> bool) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory};
-    let descriptors = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
-    matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory)
-        || error.raw_os_error().is_some_and(|code| descriptors.contains(&code))
+    match error.kind() {
+        AddrInUse | OutOfMemory => true,
+        AddrNotAvailable => has_source(),
+        _ => matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)),
+    }
 }
 
 struct Outcome {
@@ -221,6 +230,14 @@ mod tests {
         let (address, error) = connect(vec![refused], nothing(), |_| ()).await.unwrap_err().unwrap();
         assert_eq!((address, error.kind()), (refused, io::ErrorKind::ConnectionRefused));
         assert!(connect(Vec::new(), nothing(), |_| ()).await.unwrap_err().is_none());
+    }
+
+    #[test]
+    fn a_family_that_this_host_does_not_have_is_no_want_of_ports() {
+        let lacks = |code, has_source| lacks(&io::Error::from_raw_os_error(code), || has_source);
+        assert!(!lacks(libc::EADDRNOTAVAIL, false), "who answers with these addresses must learn of it");
+        assert!(lacks(libc::EADDRNOTAVAIL, true));
+        assert!(lacks(libc::EMFILE, false) && !lacks(libc::ENETUNREACH, true));
     }
 
     #[test]

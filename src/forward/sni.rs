@@ -23,7 +23,6 @@ use crate::policy::HostName;
 /// Serves one connection.
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Sni, connection.client);
-    let service = connection.service();
     let mut early = BytesMut::new();
     let stop = &connection.place.close;
     let opened = tokio::select! {
@@ -39,7 +38,7 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
             (reason, words)
         }
     };
-    service.journal.finish(&record, reason, words.as_deref());
+    connection.service().journal.finish(&record, reason, words.as_deref());
 }
 
 /// Reads the name and connects to it.

@@ -18,6 +18,7 @@ use super::permit::Permit;
 use super::refusal::{Cause, Refusal};
 use super::relay::{End, relay};
 use super::router::Router;
+use super::service::Connection;
 use crate::tcp_listener::Place;
 
 /// No byte in either direction for so long ends a tunnel: a little more than the ten minutes after which API Gateway
@@ -27,18 +28,19 @@ const IDLE: Duration = Duration::from_secs(11 * 60);
 pub(super) const HELLO: Duration = Duration::from_secs(5);
 
 /// Relays between a client that was told that it is connected and its destination. `early` is what it had sent by then.
-/// Gives the label of what ended it, and words where there are any; counts bytes in `record`.
+/// Gives the label of what ended it, and words where there are any; counts bytes in `record`. A tunnel outlives many
+/// configurations, so that nothing of one is held while bytes are awaited.
 pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
     mut client: C,
     mut early: BytesMut,
     dialled: Dialled,
-    router: &Router,
+    connection: &Connection,
     record: &mut Record,
     place: &Place,
     end: impl FnOnce(C) -> End,
 ) -> (&'static str, Option<String>) {
     let checked = tokio::select! {
-        checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit, router) => checked,
+        checked = first_words(&mut client, &mut early, &dialled.stream, &dialled.permit, connection) => checked,
         () = place.close.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     match checked {
@@ -76,7 +78,7 @@ async fn first_words(
     early: &mut BytesMut,
     upstream: &TcpStream,
     permit: &Permit,
-    router: &Router,
+    connection: &Connection,
 ) -> Result<(), TurnedAway> {
     if early.is_empty() && !permit.ours {
         let mut first = [0];
@@ -97,7 +99,7 @@ async fn first_words(
                 return Ok(());
             }
             if let Reading::Complete(hello) = reader.read(early)? {
-                return check(&hello, permit, router);
+                return check(&hello, permit, &connection.service().router);
             }
             match client.read_buf(early).await {
                 Ok(0) => return Err(TurnedAway::silently("client_left")),

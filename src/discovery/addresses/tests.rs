@@ -101,6 +101,56 @@ fn a_reload_keeps_the_health_of_what_stays() {
     assert_eq!(answered(&unprobed).len(), 2, "nobody would bring it back");
 }
 
+/// What `act` warns of that begins like this.
+fn warnings(beginning: &str, act: impl FnOnce()) -> usize {
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let format = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+    tracing::subscriber::with_default(format.with_writer(move || writer.clone()).finish(), act);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().filter(|line| line.trim().starts_with(&format!("WARN {beginning}"))).count()
+}
+
+#[test]
+fn that_no_address_is_up_is_said_once_also_over_a_reload() {
+    const NONE_UP: &str = "no address of";
+    let both = || config(&["10.0.0.1", "10.0.0.2"], HealthCheck::Tcp);
+    let discovery = Discovery::new(both()).unwrap();
+    assert_eq!(warnings(NONE_UP, || fail(&discovery, "10.0.0.1", 443)), 0);
+    assert_eq!(warnings(NONE_UP, || fail(&discovery, "10.0.0.2", 443)), 1);
+    let mut next = None;
+    let again = warnings(NONE_UP, || {
+        let successor = discovery.successor(both()).unwrap();
+        fail(&successor, "10.0.0.1", 443);
+        next = Some(successor);
+    });
+    assert_eq!(again, 0, "it was said before the reload");
+    let next = next.unwrap();
+    for _ in 0..2 {
+        let end = AttemptEnd::Connected;
+        next.attempted(SocketAddr::new("10.0.0.2".parse().unwrap(), 443), now(), &end);
+    }
+    assert_eq!(warnings(NONE_UP, || fail(&next, "10.0.0.2", 443)), 1, "one was up in between");
+}
+
+#[test]
+fn a_reload_that_takes_the_last_address_that_was_up_says_so() {
+    let discovery = Discovery::new(config(&["10.0.0.1", "10.0.0.2"], HealthCheck::Tcp)).unwrap();
+    fail(&discovery, "10.0.0.1", 443);
+    let reload = || drop(discovery.successor(config(&["10.0.0.1"], HealthCheck::Tcp)).unwrap());
+    assert_eq!(warnings("no address of", reload), 1);
+}
+
 #[test]
 fn a_reload_keeps_addresses_from_dns_also_those_that_are_down() {
     let discovery = Discovery::new(Config::of_test(AddressSource::Apex)).unwrap();

@@ -251,3 +251,41 @@ async fn nobody_is_asked_for_the_zone_where_no_endpoint_has_a_name_by_it() {
         following.abort();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_in_another_order_change_nothing() {
+    let discovery = discovery(AddressSource::Apex);
+    let (look_up, mut asked) =
+        scripted(vec![found(&["10.0.0.1", "10.0.0.2"], 60), found(&["10.0.0.2", "10.0.0.1"], 60)]);
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(look_up, nobody(), ()));
+    asked.recv().await.unwrap();
+    let mut table = discovery.table();
+    table.wait_for(|table| !table.endpoints()[0].addresses.is_empty()).await.unwrap();
+    let (generation, fresh_until) = {
+        let table = table.borrow();
+        (table.generation, table.endpoints()[0].addresses.fresh_until)
+    };
+    let is_newer = |table: &Arc<crate::policy::Table>| table.endpoints()[0].addresses.fresh_until > fresh_until;
+    let after = table.wait_for(is_newer).await.unwrap().clone();
+    assert_eq!(after.generation, generation, "chains that lead there are dropped for nothing");
+    following.abort();
+}
+
+#[tokio::test]
+async fn an_address_that_was_near_before_a_reload_is_near_in_every_table_after_it() {
+    let (metadata, _) = task_in("us-east-1b").await;
+    let config = Config::of_test(AddressSource::Name(REGIONAL.parse().unwrap()));
+    let discovery = Arc::new(Discovery::new(config.clone()).unwrap());
+    let look_up = by_zone(|| found(&["10.0.2.1"], 60));
+    let following = tokio::spawn(Arc::clone(&discovery).follow_endpoints(Arc::clone(&look_up), metadata.clone(), ()));
+    near(&discovery, 1).await;
+    following.abort();
+    let next = Arc::new(discovery.successor(config).unwrap());
+    let mut table = next.table();
+    let before = table.borrow_and_update().endpoints()[0].addresses.clone();
+    assert_eq!(before.near_v4, 1);
+    let following = tokio::spawn(Arc::clone(&next).follow_endpoints(look_up, metadata, ()));
+    timeout(Duration::from_secs(20), table.changed()).await.expect("it is looked up").unwrap();
+    assert_eq!(table.borrow().endpoints()[0].addresses.near_v4, 1, "and the other address is answered first");
+    following.abort();
+}

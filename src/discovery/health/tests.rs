@@ -110,15 +110,15 @@ fn when_all_are_down_in_both_families_all_are_in() {
         lab.fails(address);
     }
     assert_eq!(lab.usable(), [SIX], "a family may have none while the other has");
-    assert!(!lab.health.is_all_down(&lab.known));
+    assert!(!lab.health.is_none_up());
     lab.fails(SIX);
     lab.fails(SIX);
     assert_eq!(lab.usable(), [ONE, TWO, SIX]);
-    assert!(lab.health.is_all_down(&lab.known));
+    assert!(lab.health.is_none_up());
     lab.connects(TWO);
     lab.connects(TWO);
     assert_eq!(lab.usable(), [TWO]);
-    assert!(!Health::new(HealthCheck::Tcp).is_all_down(&Addresses::default()), "none at all is another problem");
+    assert!(!Health::new(HealthCheck::Tcp).is_none_up(), "none at all is another problem");
 }
 
 #[test]
@@ -143,11 +143,40 @@ fn an_address_that_is_not_probed_rests_and_comes_back_on_probation() {
 }
 
 #[test]
+fn while_no_address_is_up_one_on_probation_pushes_none_out() {
+    let mut lab = Lab::new(HealthCheck::Off, &[ONE, TWO]);
+    lab.fails(ONE);
+    lab.fails(ONE);
+    lab.now += Duration::from_secs(25);
+    lab.fails(TWO);
+    lab.fails(TWO);
+    assert_eq!(lab.usable(), [ONE, TWO], "all down, all in");
+    lab.now = lab.health.next_return().unwrap();
+    lab.health.end_rests(lab.now);
+    assert_eq!(lab.usable(), [ONE, TWO], "nobody has connected to it since");
+    assert!(lab.health.is_none_up());
+    assert_eq!(lab.connects(ONE), Some(Change::Up));
+    assert_eq!(lab.usable(), [ONE]);
+}
+
+#[test]
+fn the_last_address_to_fall_brings_all_in_also_while_another_is_on_probation() {
+    let mut lab = Lab::new(HealthCheck::Off, &[ONE, TWO]);
+    lab.fails(ONE);
+    lab.fails(ONE);
+    lab.now = lab.health.next_return().unwrap();
+    lab.health.end_rests(lab.now);
+    lab.fails(TWO);
+    assert_eq!(lab.fails(TWO), Some(Change::Down));
+    assert_eq!(lab.usable(), [ONE, TWO]);
+}
+
+#[test]
 fn a_success_ends_the_rest_of_an_address_that_is_not_probed() {
     let mut lab = Lab::new(HealthCheck::Off, &[ONE]);
     lab.fails(ONE);
     lab.fails(ONE);
-    assert!(lab.health.is_all_down(&lab.known));
+    assert!(lab.health.is_none_up());
     assert_eq!(lab.connects(ONE), Some(Change::Up));
     assert_eq!(lab.health.next_return(), None);
 }

@@ -12,11 +12,12 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::socket::{BATCH, Batch, LocalAddr, Socket};
 use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Pending, Service};
+use crate::policy::Table;
 
 /// Queries that may wait for an upstream at a time, over all UDP workers of a listener.
 pub(super) const MAX_WAITING: usize = 8192;
@@ -30,13 +31,22 @@ const LAST_BATCHES: usize = 128;
 pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
     stop: Arc<Stop>,
+    /// Wakes it at a reload.
+    _reloads: AbortOnDropHandle<()>,
 }
 
-/// Tells a worker to end: the flag while it is busy, the descriptor while it sleeps.
+/// Tells a worker to end by the flag; the descriptor wakes it where it sleeps.
 #[derive(Debug)]
 struct Stop {
     requested: AtomicBool,
     wake: OwnedFd,
+}
+
+impl Stop {
+    fn wake(&self) {
+        // The counter of an eventfd takes far more writes than there are, and each read sets it back.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
 }
 
 /// What a worker needs beside its socket.
@@ -58,12 +68,18 @@ impl Worker {
         let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake });
         let runtime = Handle::current();
         let stopped = Arc::clone(&stop);
+        let (mut service, sleeper) = (context.service.clone(), Arc::clone(&stop));
+        let reloads = AbortOnDropHandle::new(runtime.spawn(async move {
+            while service.changed().await.is_ok() {
+                sleeper.wake();
+            }
+        }));
         let thread = thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
             if let Err(error) = serve(&Arc::new(socket), context, &runtime, &stopped) {
                 tracing::error!(%error, "a UDP listener has failed: restart to get it back");
             }
         })?;
-        Ok(Self { thread: Some(thread), stop })
+        Ok(Self { thread: Some(thread), stop, _reloads: reloads })
     }
 }
 
@@ -71,8 +87,7 @@ impl Drop for Worker {
     /// Lets the worker answer what it has read, then ends it.
     fn drop(&mut self) {
         self.stop.requested.store(true, Ordering::Relaxed);
-        // The counter of an eventfd takes far more than one write.
-        let _ = rustix::io::write(&self.stop.wake, &1u64.to_ne_bytes());
+        self.stop.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -82,11 +97,9 @@ impl Drop for Worker {
 fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
-    let Context { mut service, waiting, tracker } = context;
+    let Context { service, waiting, tracker } = context;
     let mut batch = Batch::new();
-    let mut current = Arc::clone(&service.borrow_and_update());
-    let mut tables = current.resolver.watch_table();
-    let mut table = Arc::clone(&tables.borrow_and_update());
+    let mut in_force = InForce::of(service);
     let mut last_batches = 0;
     while last_batches < LAST_BATCHES {
         last_batches += usize::from(stop.requested.load(Ordering::Relaxed));
@@ -95,7 +108,15 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(&stop.wake, PollFlags::IN)];
                 match poll(&mut ready, None) {
-                    Ok(_) if !ready[1].revents().is_empty() => return Ok(()),
+                    Ok(_) if !ready[1].revents().is_empty() => {
+                        // In this order, so that no request to end is taken for a reload.
+                        let _ = rustix::io::read(&stop.wake, &mut [0; 8]);
+                        if stop.requested.load(Ordering::Relaxed) {
+                            return Ok(());
+                        }
+                        in_force.renew();
+                        continue;
+                    }
                     Ok(_) | Err(rustix::io::Errno::INTR) => continue,
                     Err(error) => return Err(error.into()),
                 }
@@ -104,21 +125,16 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
             Err(error) if is_passing(&error) => continue,
             Err(error) => return Err(error),
         };
-        if service.has_changed().unwrap_or(false) {
-            current = Arc::clone(&service.borrow_and_update());
-            tables = current.resolver.watch_table();
-            table = Arc::clone(&tables.borrow_and_update());
-        } else if tables.has_changed().unwrap_or(false) {
-            table = Arc::clone(&tables.borrow_and_update());
-        }
+        in_force.renew();
+        let InForce { service, table, .. } = &in_force;
         let now = Instant::now();
         for position in 0..count {
             let (packet, client, local, out) = batch.datagram(position);
             let limit = if client.ip().is_loopback() { ReplyLimit::LoopbackUdp } else { ReplyLimit::Udp };
-            let Some(pending) = current.handle(packet, client, &table, now, limit, out) else { continue };
+            let Some(pending) = service.handle(packet, client, table, now, limit, out) else { continue };
             match Arc::clone(&waiting).try_acquire_owned() {
                 Ok(permit) => {
-                    let reply = reply_later(Arc::clone(&current), pending, Arc::clone(socket), client, local);
+                    let reply = reply_later(Arc::clone(service), pending, Arc::clone(socket), client, local);
                     tracker.spawn_on(
                         async move {
                             reply.await;
@@ -127,12 +143,37 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
                         runtime,
                     );
                 }
-                Err(_) => current.shed(&pending, out),
+                Err(_) => service.shed(&pending, out),
             }
         }
         socket.send_batch(&batch, count.min(BATCH));
     }
     Ok(())
+}
+
+/// What a worker answers by, so that it asks others only whether that has changed.
+struct InForce {
+    services: watch::Receiver<Arc<Service>>,
+    service: Arc<Service>,
+    tables: watch::Receiver<Arc<Table>>,
+    table: Arc<Table>,
+}
+
+impl InForce {
+    fn of(mut services: watch::Receiver<Arc<Service>>) -> Self {
+        let service = Arc::clone(&services.borrow_and_update());
+        let mut tables = service.resolver.watch_table();
+        let table = Arc::clone(&tables.borrow_and_update());
+        Self { services, service, tables, table }
+    }
+
+    fn renew(&mut self) {
+        if self.services.has_changed().unwrap_or(false) {
+            *self = Self::of(self.services.clone());
+        } else if self.tables.has_changed().unwrap_or(false) {
+            self.table = Arc::clone(&self.tables.borrow_and_update());
+        }
+    }
 }
 
 async fn reply_later(
@@ -157,4 +198,47 @@ fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         Interrupted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | OutOfMemory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::resolver::Resolver;
+    use crate::dns::upstream::Upstreams;
+    use crate::policy::Networks;
+
+    fn service() -> Arc<Service> {
+        let (_, tables) = watch::channel(Arc::new(Table::default()));
+        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
+        let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
+        Arc::new(Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() })
+    }
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not within 5 s: {what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A table of many ids would be held for as long as nobody asks.
+    #[tokio::test]
+    async fn an_idle_worker_lets_go_of_the_configuration_before_a_reload_and_still_ends() {
+        let services = watch::Sender::new(service());
+        let waiting = Arc::new(Semaphore::new(1));
+        let context = Context { service: services.subscribe(), waiting, tracker: TaskTracker::new() };
+        let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let worker = Worker::start(socket, context).unwrap();
+        for _ in 0..3 {
+            let before = Arc::downgrade(&services.borrow());
+            until("the worker has taken it up", || before.strong_count() == 2).await;
+            services.send_replace(service());
+            until("it is let go of", || before.strong_count() == 0).await;
+        }
+        tokio::task::spawn_blocking(move || drop(worker)).await.unwrap();
+    }
 }

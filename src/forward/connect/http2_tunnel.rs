@@ -31,7 +31,6 @@ pub(super) fn serve(
     let place = connection.place_for_stream();
     async move {
         let mut record = Record::new(Entrance::Connect, connection.client);
-        let service = connection.service();
         let dialled = async {
             if !connection.may_stay() {
                 let words =
@@ -39,7 +38,7 @@ pub(super) fn serve(
                 return Err(Refusal::new(Cause::NotAllowed, words));
             }
             let destination = destination(&request)?;
-            service.router.connect(Entrance::Connect, destination, &mut record).await
+            connection.service().router.connect(Entrance::Connect, destination, &mut record).await
         };
         let opened = tokio::select! {
             opened = dialled => Ok(opened),
@@ -51,8 +50,7 @@ pub(super) fn serve(
                 Ok(to_client) => {
                     record.status = Some(200);
                     let client = Stream::new(request.into_body(), to_client);
-                    tunnel::run(client, BytesMut::new(), dialled, &service.router, &mut record, &place, End::other)
-                        .await
+                    tunnel::run(client, BytesMut::new(), dialled, &connection, &mut record, &place, End::other).await
                 }
                 Err(_) => ("client_left", None),
             },
@@ -63,7 +61,7 @@ pub(super) fn serve(
             }
             Err(reason) => (reason, None),
         };
-        service.journal.finish(&record, reason, words.as_deref());
+        connection.service().journal.finish(&record, reason, words.as_deref());
     }
 }
 

@@ -115,6 +115,8 @@ async fn send(
         let (connection, head) = match (route, &head) {
             (Route::Http1(connection), _) => {
                 record.access.went_to(connection.ticket.address);
+                // A body may take long, and configurations change meanwhile.
+                drop(service);
                 return outbound::exchange(connection, request, interim).await;
             }
             (Route::Http2(connection), Some(head)) => (connection, head.clone()),
