@@ -94,6 +94,18 @@ async fn status(app: &App) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Waits until a list is on disk: it is in force before.
+async fn kept_in(folder: &Path) {
+    let is_list = |file: &PathBuf| file.extension() == Some("json".as_ref());
+    timeout(PATIENCE, async {
+        while !folder.exists() || !files(folder).iter().any(is_list) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
@@ -209,6 +221,7 @@ async fn a_reload_keeps_lists_of_sources_that_stay() {
     let mut app = lab.start("").await;
     ready(&app).await;
     known(&app, 1).await;
+    kept_in(&lab.state()).await;
     std::fs::remove_file(lab.list()).unwrap();
     std::fs::remove_dir_all(lab.state()).unwrap();
     app.reload(lab.config("interval = \"5s\"")).await.unwrap();
@@ -303,13 +316,7 @@ async fn a_reload_moves_what_is_kept_who_may_ask_and_what_live_asks() {
     moved.dns.listen = vec![port];
     app.reload(moved.clone()).await.unwrap();
     sidegate::admin::client::ask(admin, "/live").await.unwrap();
-    timeout(PATIENCE, async {
-        while !elsewhere.exists() || !files(&elsewhere).iter().any(|file| file.extension() == Some("json".as_ref())) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    kept_in(&elsewhere).await;
     moved.clients = sidegate::policy::Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
     app.reload(moved).await.unwrap();
     sidegate::admin::client::ask(admin, "/ready").await.unwrap_err();

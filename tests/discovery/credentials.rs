@@ -208,7 +208,7 @@ fn no_log_shows_a_credential_at_any_level() {
         .configured(
             "[dns]\nlisten = []\n[forward.connect]\nlisten = []\n[admin]\nlisten = \"\"\n[log]\nlevel = \"trace\"",
         );
-    let log = program.logs_until("api-gateway: a list");
+    let log = program.logs_until("api-gateway: a new list");
     for secret in ["s3cret-of-the-pod", "s3cret-of-sts", "Signature=", "token-of-sts"] {
         assert!(!log.contains(secret), "{secret}: {log}");
     }

@@ -6,8 +6,14 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// What it is to log it logs within this, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration, and the environment that the program will have.
 pub struct Program {
@@ -127,15 +133,19 @@ impl Program {
     /// What `sidegate run` logs, from its start to the first line with these words.
     pub fn logs_until(&self, words: &str) -> String {
         let mut running = self.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = String::new();
-        for line in BufReader::new(running.stderr.take().unwrap()).lines() {
-            log.push_str(&line.unwrap());
+        let (sender, lines) = mpsc::channel();
+        let stderr = BufReader::new(running.stderr.take().unwrap());
+        let reader = thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let (deadline, mut log) = (Instant::now() + PATIENCE, String::new());
+        while !log.contains(words)
+            && let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            log.push_str(&line);
             log.push('\n');
-            if log.contains(words) {
-                break;
-            }
         }
         running.kill().unwrap();
+        drop(lines);
+        let _ = reader.join().unwrap();
         running.wait().unwrap();
         assert!(log.contains(words), "{log}");
         log

@@ -123,7 +123,7 @@ fn an_endpoint_that_is_not_the_regions_own_is_told() {
         .with_keys()
         .with("AWS_ENDPOINT_URL", &gateway.url())
         .configured("[[discovery]]\nkind = \"api-gateway\"\n[dns]\nlisten = []\n[forward.connect]\nlisten = []\n[admin]\nlisten = \"\"");
-    let log = program.logs_until("api-gateway: a list");
+    let log = program.logs_until("api-gateway: a new list");
     assert!(log.contains(&format!("asks {}/restapis, which is not AWS's own endpoint", gateway.url())), "{log}");
 }
 
