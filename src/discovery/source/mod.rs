@@ -33,6 +33,9 @@ use super::last_good::LastGood;
 use super::list::List;
 use crate::policy::Region;
 
+/// Failures of different kinds in a row that are worth a warning each.
+const MAX_TOLD: usize = 8;
+
 /// What a source knows.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -71,6 +74,8 @@ pub(super) struct Source {
     /// What is on disk, as far as we wrote or read it; shared with what takes this one's place.
     on_disk: Arc<Mutex<Option<Arc<List>>>>,
     complained: AtomicBool,
+    /// The failures that warnings have told of since it last worked, without their digits.
+    told: Mutex<Vec<String>>,
     snapshot: watch::Sender<Snapshot>,
     /// Whether the next list may be empty though this one is not.
     trusts_next: AtomicBool,
@@ -99,6 +104,7 @@ impl Source {
             must_keep: config.state_dir_is_set,
             on_disk: Arc::default(),
             complained: AtomicBool::new(false),
+            told: Mutex::default(),
             snapshot: watch::Sender::default(),
             trusts_next: AtomicBool::new(false),
         })
@@ -265,6 +271,7 @@ impl Source {
                 ),
             }
         }
+        lock(&self.told).clear();
         self.snapshot.send_modify(|snapshot| {
             snapshot.list = Some(Arc::clone(list));
             if held == Held::Nothing {
@@ -276,11 +283,21 @@ impl Source {
         });
     }
 
+    /// Whether a warning has said so since it last worked. Times and addresses do not make it another failure.
+    fn is_told(&self, error: &str) -> bool {
+        let words: String = error.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let mut told = lock(&self.told);
+        if told.contains(&words) || told.len() >= MAX_TOLD {
+            return true;
+        }
+        told.push(words);
+        false
+    }
+
     /// The list so far stays.
     fn fail(&self, error: String) {
         let before = self.snapshot();
-        if before.error.is_some() {
-            // The warning stands; what it fails of may change with every attempt.
+        if self.is_told(&error) {
             tracing::debug!("{}: {error}", self.label);
         } else {
             let kept = match (&before.list, self.config.required) {
@@ -373,4 +390,23 @@ impl Reader {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::config::AddressSource;
+
+    #[test]
+    fn each_kind_of_failure_is_warned_of_once_until_the_source_works_again() {
+        let kind = SourceKind::File { path: "/ids".into() };
+        let config = SourceConfig { kind, interval: Duration::from_secs(1), required: true };
+        let source = Source::new(&config, config.label(), &Config::of_test(AddressSource::Apex)).unwrap();
+        let news = ["cut short", "redirect", "cut short", "expired at 10:00:01", "expired at 10:00:02"];
+        assert_eq!(news.map(|error| !source.is_told(error)), [true, true, false, true, false]);
+        source.publish(&Arc::default(), Held::Nothing, SystemTime::now());
+        assert!(!source.is_told("cut short"));
+        let many = (b'a'..=b'z').filter(|letter| !source.is_told(&char::from(*letter).to_string())).count();
+        assert_eq!(many, MAX_TOLD - 1, "it never ends");
+    }
 }
