@@ -3,12 +3,13 @@
 //! A source that fails keeps its list. `merge` makes the table of all lists.
 //!
 //! - `file`, `url`, `api_gateway`: what is read; `fetch`: the HTTP client of the last two, `connector`: the SDK's to it
-//! - `schedule`: when it is read again
+//! - `schedule`: when it is read again; `judge`: what of it is believed
 
 pub(super) mod api_gateway;
 mod connector;
 pub(super) mod fetch;
 mod file;
+mod judge;
 mod schedule;
 mod url;
 
@@ -19,13 +20,13 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 pub use self::schedule::{Outcome, Schedule};
 
 use self::api_gateway::ApiGatewayReader;
 use self::fetch::Fetcher;
 use self::file::FileReader;
+use self::judge::Judge;
 use self::url::UrlReader;
 use super::config::{Config, SourceConfig, SourceKind};
 use super::guard::{Guard, Held};
@@ -228,8 +229,7 @@ impl Source {
     fn judge(&self, schedule: &Schedule) -> Judge {
         let keeps_last_id = !matches!(self.config.kind, SourceKind::File { .. });
         let trusts_next = self.trusts_next.swap(false, Ordering::Relaxed);
-        let guard = Arc::new(Mutex::new(Guard::new(self.list(), keeps_last_id, trusts_next)));
-        Judge { guard, held_since: None, confirmation: schedule.confirmation() }
+        Judge::new(Guard::new(self.list(), keeps_last_id, trusts_next), schedule.confirmation())
     }
 
     async fn attempt(&self, reader: &mut Reader, judge: &mut Judge, keep: bool) -> Outcome {
@@ -341,34 +341,6 @@ impl Source {
     }
 }
 
-/// Asks the guard, and keeps the time for it.
-struct Judge {
-    guard: Arc<Mutex<Guard>>,
-    /// Since when removals wait to be confirmed.
-    held_since: Option<Instant>,
-    /// How long they must.
-    confirmation: Duration,
-}
-
-impl Judge {
-    /// `None` if the source has never given a list. A long list takes its time: not where queries wait.
-    async fn judge(&mut self, read: Read, now: SystemTime) -> Option<(Arc<List>, Held)> {
-        let may_confirm = self.held_since.is_none_or(|since| since.elapsed() >= self.confirmation);
-        let guard = Arc::clone(&self.guard);
-        let judge = move || {
-            let mut guard = lock(&guard);
-            match read {
-                Read::List(list) => Some(guard.judge(list, now, may_confirm)),
-                Read::Unchanged => guard.judge_again(now, may_confirm),
-            }
-        };
-        let judged = tokio::task::spawn_blocking(judge).await.ok()?;
-        let is_held = judged.as_ref().is_some_and(|(_, held)| matches!(held, Held::Removals(_)));
-        self.held_since = is_held.then(|| self.held_since.filter(|_| !may_confirm).unwrap_or_else(Instant::now));
-        judged
-    }
-}
-
 impl Reader {
     async fn read(&mut self) -> Result<Read, String> {
         match self {
@@ -393,20 +365,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::discovery::config::AddressSource;
-
-    #[test]
-    fn each_kind_of_failure_is_warned_of_once_until_the_source_works_again() {
-        let kind = SourceKind::File { path: "/ids".into() };
-        let config = SourceConfig { kind, interval: Duration::from_secs(1), required: true };
-        let source = Source::new(&config, config.label(), &Config::of_test(AddressSource::Apex)).unwrap();
-        let news = ["cut short", "redirect", "cut short", "expired at 10:00:01", "expired at 10:00:02"];
-        assert_eq!(news.map(|error| !source.is_told(error)), [true, true, false, true, false]);
-        source.publish(&Arc::default(), Held::Nothing, SystemTime::now());
-        assert!(!source.is_told("cut short"));
-        let many = (b'a'..=b'z').filter(|letter| !source.is_told(&char::from(*letter).to_string())).count();
-        assert_eq!(many, MAX_TOLD - 1, "it never ends");
-    }
-}
+mod tests;
