@@ -11,6 +11,11 @@ use super::list::{Entry, List};
 /// A list shorter than this may lose any part of itself at once: half of it is what one deployment removes.
 const GUARDED: usize = 10;
 
+/// Whether a list of `before` ids that is without `gone` of them is one to be seen twice before it is believed.
+pub fn loses_most(before: usize, gone: usize) -> bool {
+    before >= GUARDED && gone * 2 > before
+}
+
 /// Judges the reads of one source, one after the other.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -88,7 +93,7 @@ impl Guard {
             && !may_confirm
         {
             let gone = believed.entries().iter().filter(|entry| find(&read, entry).is_none()).count();
-            if gone * 2 > before {
+            if loses_most(before, gone) {
                 // What either read had is not missing yet.
                 let either = unconfirmed.entries().iter().chain(read.entries()).cloned();
                 let held = List::new(either.collect());
@@ -101,7 +106,7 @@ impl Guard {
         // Gone in this read, and not in the one before it.
         let is_news = |entry: &Entry| unconfirmed.is_none_or(|list| find(list, entry).is_some());
         let gone = believed.entries().iter().filter(|entry| find(&read, entry).is_none() && is_news(entry)).count();
-        if before >= GUARDED && gone * 2 > before {
+        if loses_most(before, gone) {
             let held = read.clone();
             let list = self.believe(&believed, read, is_news, now);
             self.last = Last::Removals { read: held, before, gone };

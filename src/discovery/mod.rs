@@ -33,7 +33,7 @@ mod zone;
 pub use addresses::{AddressHealth, EndpointHealth};
 pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 pub use endpoints::{Found, LookUp};
-pub use guard::Held;
+pub use guard::{Held, loses_most};
 pub use health::{AttemptEnd, Standing};
 pub use list::{Entry, List, ListError, MAX_BYTES};
 pub use merge::Discovery;

@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 
-use crate::discovery::{Entry, List, MAX_BYTES};
+use crate::discovery::{Entry, List, MAX_BYTES, loses_most};
 use crate::whole_file;
 
 /// Anybody may read a new file: ids are no secrets. The umask takes its part.
 pub(super) const MODE: u32 = 0o644;
 /// As many symlinks as Linux follows in one path (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// A list shorter than this may lose any part of itself at once, as with the sources of `sidegate run`.
-const GUARDED: usize = 10;
 
 /// What `--output` names.
 #[derive(Debug, PartialEq, Eq)]
@@ -137,7 +135,8 @@ pub(super) fn publish(list: &List, text: &[u8], path: &Path, first: Option<&List
     match before {
         Some(Some(before)) => {
             keep_if_emptied(&before, list)?;
-            if loses_most(&before, |entry| !has(list, entry) && first.is_none_or(|first| has(first, entry))) {
+            let is_gone = |entry: &&Entry| !has(list, entry) && first.is_none_or(|first| has(first, entry));
+            if loses_most(before.len(), before.entries().iter().filter(is_gone).count()) {
                 if first.is_some() {
                     bail!("stays as it is: two reads lack more than half of its ids, each other ones: try again later");
                 }
@@ -170,11 +169,6 @@ fn keep_if_emptied(before: &List, list: &List) -> anyhow::Result<()> {
         "stays as it is: the account has no private API in {place}, and there are ids of it in the file: correct the \
          credentials or the region, or remove the file if they are gone"
     )
-}
-
-fn loses_most(before: &List, is_gone: impl Fn(&Entry) -> bool) -> bool {
-    let gone = before.entries().iter().filter(|entry| is_gone(entry)).count();
-    before.len() >= GUARDED && gone * 2 > before.len()
 }
 
 /// Whether a list still has what a file had; lines do not say in which region.
