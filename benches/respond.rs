@@ -38,7 +38,7 @@ fn replies(criterion: &mut Criterion) {
         let query = Question::new(name.parse().unwrap(), qtype).to_wire(true);
         let mut answer = |query: &[u8]| {
             let sources = Sources { table: black_box(&table), cache: black_box(cache), forwarder: None };
-            respond(query, sources, true, now, ReplyLimit::LoopbackUdp, &mut out)
+            respond(query, sources, true, now, ReplyLimit::LoopbackUdp, &mut out).outcome
         };
         assert_eq!(answer(&query), expected, "{case}");
         group.bench_function(case, |bencher| bencher.iter(|| answer(black_box(&query))));

@@ -76,7 +76,7 @@ fn cost_with(packet: &[u8], sources: Sources<'_>) -> ((Outcome, usize), u8) {
     let mut out = Vec::with_capacity(4096);
     let now = Instant::now();
     let before = COUNT.get();
-    let outcome = respond(packet, sources, true, now, ReplyLimit::Udp, &mut out);
+    let outcome = respond(packet, sources, true, now, ReplyLimit::Udp, &mut out).outcome;
     ((outcome, COUNT.get() - before), out.get(7).copied().unwrap_or(0))
 }
 

@@ -90,6 +90,12 @@ impl Answer {
         self.rcode
     }
 
+    /// The code that the reply to a query has: without an OPT record there is no room for the upper bits of an extended one.
+    #[inline]
+    pub fn rcode_for(&self, query: &Query<'_>) -> u16 {
+        if self.rcode > 15 && query.edns.is_none() { rcode::SERVFAIL } else { self.rcode }
+    }
+
     /// Seconds it may be kept.
     pub fn lifetime(&self) -> u32 {
         self.lifetime
@@ -139,8 +145,7 @@ impl Answer {
         if self.authentic && (query.dnssec_ok() || query.flags & flag::AD != 0) {
             flags |= flag::AD;
         }
-        // Without an OPT record there is no room for the upper bits of an extended code.
-        let rcode = if self.rcode > 15 && query.edns.is_none() { rcode::SERVFAIL } else { self.rcode };
+        let rcode = self.rcode_for(query);
         put_u16(out, 0, query.id);
         put_u16(out, 2, flags | rcode & 0xf);
         if let Some(question) = out.get_mut(HEADER..HEADER + query.question.len()) {

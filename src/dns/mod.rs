@@ -11,6 +11,7 @@
 //! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
+//! - `tally`: how many queries were answered, by the way they went
 //! - [`health`]: is a listener alive?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
@@ -32,6 +33,7 @@ mod reply;
 mod resolver;
 mod respond;
 mod service;
+mod tally;
 pub mod upstream;
 mod wire;
 
@@ -43,6 +45,7 @@ pub use plane::{Plane, PlaneError};
 pub use question::Question;
 pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
-pub use respond::{HEALTH_NAME, Outcome, Sources, respond};
+pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Service};
+pub use tally::{Found, Tally, Total, Way};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

@@ -50,6 +50,11 @@ pub fn flags(query_flags: u16) -> u16 {
     flag::QR | flag::RA | query_flags & (flag::RD | flag::CD)
 }
 
+/// The response code in the header of a reply.
+pub fn rcode_of(reply: &[u8]) -> u16 {
+    reply.get(3).map_or(rcode::NOERROR, |octet| u16::from(octet & 0xf))
+}
+
 /// Appends an extended error option, RFC 8914 section 2.
 pub fn put_extended_error(options: &mut Vec<u8>, error: ExtendedError, text: &str) {
     let text = &text[..text.floor_char_boundary(MAX_TEXT)];

@@ -71,6 +71,12 @@ impl Resolved {
         }
     }
 
+    /// The response code of the reply to a query.
+    #[inline]
+    pub fn rcode_for(&self, query: &Query<'_>) -> u16 {
+        self.answer().rcode_for(query)
+    }
+
     /// Writes the reply to a client.
     pub fn render(&self, query: &Query<'_>, limit: ReplyLimit, out: &mut Vec<u8>) {
         match self {

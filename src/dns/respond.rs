@@ -10,6 +10,7 @@ use super::forwarder::{self, StandIn};
 use super::query::{Query, Rejection};
 use super::question::CacheKey;
 use super::reply::{self, ReplyLimit};
+use super::tally::{Found, Way};
 use super::wire::{ExtendedError, rcode, rtype};
 use crate::policy::{Addresses, Decision, HostName, Route, Table, Upstream, route};
 
@@ -35,6 +36,17 @@ pub enum Outcome {
     Drop,
 }
 
+/// An outcome, and what is counted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Responded {
+    pub outcome: Outcome,
+    pub way: Way,
+    /// Where the answer was found; of no use where there is none yet.
+    pub found: Found,
+    /// The response code of the reply, its upper bits included; of no use where there is none yet.
+    pub rcode: u16,
+}
+
 /// The wire form of `health.sidegate.invalid`, the name that answers for the listener itself (RFC 6761 section 6.4: no
 /// `.invalid` name exists elsewhere).
 pub const HEALTH_NAME: &str = "health.sidegate.invalid";
@@ -51,26 +63,48 @@ pub fn respond(
     now: Instant,
     limit: ReplyLimit,
     out: &mut Vec<u8>,
-) -> Outcome {
+) -> Responded {
     let query = match Query::parse(packet) {
         Ok(query) => query,
-        Err(Rejection::Silent) => return Outcome::Drop,
+        Err(Rejection::Silent) => {
+            return Responded { outcome: Outcome::Drop, way: Way::Invalid, found: Found::Here, rcode: rcode::NOERROR };
+        }
         Err(Rejection::Refused(refusal)) => {
             reply::refusal(&refusal, out);
-            return Outcome::Reply;
+            return Responded { outcome: Outcome::Reply, way: Way::Invalid, found: Found::Here, rcode: refusal.rcode };
         }
     };
     if !permitted {
         reply::error(&query, rcode::REFUSED, ExtendedError::Prohibited, "client not in `clients`", out);
-        return Outcome::Reply;
+        return Responded { outcome: Outcome::Reply, way: Way::Refused, found: Found::Here, rcode: rcode::REFUSED };
     }
     let decision = route(sources.table, &query.name);
     let stand_in = StandIn::of(sources.forwarder, &decision);
-    let Some(upstream) = local(&query, &decision, stand_in, now, limit, out) else { return Outcome::Reply };
-    let Some(hit) = cached(&query, upstream, sources, now) else { return Outcome::Ask(upstream) };
+    let Some(upstream) = local(&query, &decision, stand_in, now, limit, out) else {
+        let way = way_of(&decision, &query.name);
+        return Responded { outcome: Outcome::Reply, way, found: Found::Here, rcode: reply::rcode_of(out) };
+    };
+    let way = Way::from(upstream);
+    let Some(hit) = cached(&query, upstream, sources, now) else {
+        let outcome = Outcome::Ask(upstream);
+        return Responded { outcome, way, found: Found::Asked, rcode: rcode::NOERROR };
+    };
     let outcome = if hit.refresh { Outcome::ReplyAndRefresh(upstream) } else { Outcome::Reply };
-    forwarder::render(&hit.into(), stand_in, &query, limit, out);
-    outcome
+    let found = if hit.stale { Found::Stale } else { Found::Cached };
+    let resolved = hit.into();
+    forwarder::render(&resolved, stand_in, &query, limit, out);
+    Responded { outcome, way, found, rcode: resolved.rcode_for(&query) }
+}
+
+/// Which way a query went that was answered here.
+fn way_of(decision: &Decision<'_>, name: &HostName) -> Way {
+    match decision.route {
+        Route::Endpoint(_) => Way::Endpoint,
+        Route::NoSuchName => Way::Nonexistent,
+        Route::NotReady(_) => Way::NotReady,
+        Route::Upstream(_) if is_health_zone(name) => Way::Health,
+        Route::Upstream(upstream) => upstream.into(),
+    }
 }
 
 /// Answers what the policy answers by itself; otherwise names the group to ask. `decision` is about the query's name.

@@ -9,8 +9,9 @@ use super::forwarder::{self, StandIn};
 use super::query::Query;
 use super::question::Question;
 use super::reply::{self, ReplyLimit};
-use super::resolver::Resolver;
-use super::respond::{Outcome, Sources, respond};
+use super::resolver::{Resolved, Resolver};
+use super::respond::{Outcome, Responded, Sources, respond};
+use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
@@ -25,9 +26,13 @@ pub struct Service {
     pub counters: Arc<Counters>,
 }
 
-/// What happened at the bounds, counted since the start.
+/// What was answered and what happened at the bounds, counted since the start; reloads change nothing about it.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Every query that was answered.
+    pub answered: Tally,
+    /// Packets that are no query, and get no reply.
+    pub ignored: AtomicU64,
     /// Queries that came while too many others waited for an upstream.
     pub shed: AtomicU64,
     /// Queries that were our own, come back.
@@ -65,12 +70,21 @@ impl Service {
         out: &mut Vec<u8>,
     ) -> Option<Pending> {
         out.clear();
-        let protocol = if limit == ReplyLimit::Stream { Protocol::Tcp } else { Protocol::Udp };
+        let protocol = protocol_of(limit);
         let permitted = self.clients.contains(client.ip());
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
-        match respond(packet, sources, permitted, now, limit, out) {
-            Outcome::Reply | Outcome::Drop => None,
+        let Responded { outcome, way, found, rcode } = respond(packet, sources, permitted, now, limit, out);
+        match outcome {
+            Outcome::Drop => {
+                Counters::count(&self.counters.ignored);
+                None
+            }
+            Outcome::Reply => {
+                self.counters.answered.count(protocol, way, found, rcode);
+                None
+            }
             Outcome::ReplyAndRefresh(upstream) => {
+                self.counters.answered.count(protocol, way, found, rcode);
                 if let Ok(query) = Query::parse(packet) {
                     self.resolver.refresh(&Question::of(&query), upstream);
                 }
@@ -78,7 +92,7 @@ impl Service {
             }
             Outcome::Ask(_) if self.resolver.own_sockets().contains(protocol, client) => {
                 Counters::count(&self.counters.looped);
-                fail(packet, "this resolver is among its own upstream servers", out);
+                self.fail(packet, protocol, way, "this resolver is among its own upstream servers", out);
                 None
             }
             Outcome::Ask(upstream) => Some(Pending { packet: packet.into(), upstream, limit }),
@@ -93,18 +107,27 @@ impl Service {
         let table = self.resolver.table();
         let stand_in = StandIn::of(self.forwarder.as_ref(), &route(&table, &query.name));
         forwarder::render(&resolved, stand_in, &query, pending.limit, out);
+        let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
+        let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
+        self.counters.answered.count(protocol, pending.upstream.into(), found, rcode);
     }
 
     /// Refuses a query because too many wait already.
     pub fn shed(&self, pending: &Pending, out: &mut Vec<u8>) {
         Counters::count(&self.counters.shed);
-        fail(&pending.packet, "too many queries wait for an upstream", out);
+        let (protocol, way) = (protocol_of(pending.limit), pending.upstream.into());
+        self.fail(&pending.packet, protocol, way, "too many queries wait for an upstream", out);
+    }
+
+    fn fail(&self, packet: &[u8], protocol: Protocol, way: Way, text: &str, out: &mut Vec<u8>) {
+        out.clear();
+        if let Ok(query) = Query::parse(packet) {
+            reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
+            self.counters.answered.count(protocol, way, Found::Asked, rcode::SERVFAIL);
+        }
     }
 }
 
-fn fail(packet: &[u8], text: &str, out: &mut Vec<u8>) {
-    out.clear();
-    if let Ok(query) = Query::parse(packet) {
-        reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
-    }
+fn protocol_of(limit: ReplyLimit) -> Protocol {
+    if limit == ReplyLimit::Stream { Protocol::Tcp } else { Protocol::Udp }
 }

@@ -9,7 +9,7 @@
 //! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
 //! - `encrypted`, `egress`: upstreams over TLS, HTTPS and QUIC; through an egress proxy
 //! - `refusals`: what never goes upstream; loops
-//! - `streams`: TCP
+//! - `streams`: TCP; `counting`: what is counted
 //! - `lifecycle`: bind, reload, drain
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,7 @@
 
 mod addresses;
 mod chains;
+mod counting;
 mod egress;
 mod encrypted;
 mod failover;

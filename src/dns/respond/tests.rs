@@ -71,8 +71,9 @@ fn sources<'a>(table: &'a Table, cache: &'a Cache) -> Sources<'a> {
 
 fn outcome(table: &Table, packet: &[u8], limit: ReplyLimit) -> (Outcome, Vec<u8>) {
     let mut out = b"left over".to_vec();
-    let outcome = respond(packet, sources(table, &Cache::new(1 << 16)), true, Instant::now(), limit, &mut out);
-    (outcome, out)
+    let cache = Cache::new(1 << 16);
+    let responded = respond(packet, sources(table, &cache), true, Instant::now(), limit, &mut out);
+    (responded.outcome, out)
 }
 
 fn reply(table: &Table, packet: &[u8]) -> Proto {

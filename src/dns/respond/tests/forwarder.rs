@@ -20,7 +20,7 @@ fn after(said: Option<&Message>, age: u64, table: &Table, name: &str, qtype: u16
     let sources = Sources { table, cache: &cache, forwarder: Some(&forwarder) };
     let mut out = Vec::new();
     let now = start + Duration::from_secs(age);
-    (respond(&ask(name, qtype), sources, true, now, ReplyLimit::Udp, &mut out), out)
+    (respond(&ask(name, qtype), sources, true, now, ReplyLimit::Udp, &mut out).outcome, out)
 }
 
 fn shown(name: &str, qtype: u16) -> Proto {

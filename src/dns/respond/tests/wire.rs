@@ -77,8 +77,8 @@ fn a_client_that_is_not_permitted_is_refused_whatever_it_asks() {
         let mut out = Vec::new();
         let packet = with_opt(ask(&name, rtype::A), 1232, 0, false);
         let cache = Cache::new(1 << 16);
-        let outcome = respond(&packet, sources(&table(), &cache), false, Instant::now(), ReplyLimit::Udp, &mut out);
-        assert_eq!(outcome, Outcome::Reply);
+        let responded = respond(&packet, sources(&table(), &cache), false, Instant::now(), ReplyLimit::Udp, &mut out);
+        assert_eq!((responded.outcome, responded.way), (Outcome::Reply, Way::Refused));
         let reply = Proto::from_vec(&out).unwrap();
         assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::Refused, 0));
         assert_eq!(extended_error(&reply).0, 18);
@@ -117,8 +117,8 @@ fn a_cached_answer_is_served_by_its_age_to_those_who_asked_the_same_and_refreshe
     cache.insert(&key, Arc::new(Answer::encode(name.wire(), rtype::A, &message, 0)), start, Validity::Always);
     let at = |packet: &[u8], seconds| {
         let (mut out, now) = (Vec::new(), start + Duration::from_secs(seconds));
-        let outcome = respond(packet, sources(&table, &cache), true, now, ReplyLimit::Udp, &mut out);
-        (outcome, Proto::from_vec(&out).ok().map(|reply| reply.answers[0].ttl))
+        let responded = respond(packet, sources(&table, &cache), true, now, ReplyLimit::Udp, &mut out);
+        (responded.outcome, Proto::from_vec(&out).ok().map(|reply| reply.answers[0].ttl))
     };
     let packet = ask("EXAMPLE.com", rtype::A);
     assert_eq!(at(&packet, 0), (Outcome::Reply, Some(100)));
@@ -186,8 +186,8 @@ proptest! {
     ) {
         let mut out = Vec::new();
         let cache = Cache::new(0);
-        let outcome = respond(&packet, sources(&table(), &cache), permitted, Instant::now(), limit, &mut out);
-        match outcome {
+        let responded = respond(&packet, sources(&table(), &cache), permitted, Instant::now(), limit, &mut out);
+        match responded.outcome {
             Outcome::Ask(_) => prop_assert!(permitted && is_a_query(&packet)),
             Outcome::Drop => prop_assert!(packet.len() < 12 || packet[2] & 0x80 != 0),
             Outcome::Reply | Outcome::ReplyAndRefresh(_) => {
@@ -195,6 +195,7 @@ proptest! {
                 prop_assert_eq!(&out[..2], &packet[..2]);
                 let reply = Proto::from_vec(&out);
                 prop_assert!(reply.is_ok(), "{:?}: {:?}", reply, out);
+                prop_assert_eq!(reply.map(|reply| u16::from(reply.metadata.response_code)).ok(), Some(responded.rcode));
             }
         }
     }

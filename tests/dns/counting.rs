@@ -1,0 +1,91 @@
+//! Each query is counted once, over every transport, by the way it went and the code it was answered with.
+
+use sidegate::dns::{Found, Way};
+
+use crate::gate::{Gate, PATIENCE, ZONE, config, loopback, public, table};
+use crate::upstream::Upstream;
+use crate::wire::{A, Answer, Ask, TXT_TYPE, a};
+use sidegate::dns::upstream::Protocol;
+use sidegate::policy::{Networks, Upstream as Group};
+
+type Line = (Protocol, Way, Found, &'static str, u64);
+
+/// What was counted, once so many queries are.
+async fn counted(gate: &Gate, queries: u64) -> Vec<Line> {
+    let totals = || gate.plane.service().borrow().counters.answered.totals();
+    let is_whole = async {
+        // A reply may be read before its query is counted.
+        while totals().iter().map(|total| total.count).sum::<u64>() < queries {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_whole).await.unwrap();
+    let line = |total: sidegate::dns::Total| (total.protocol, total.way, total.found, total.rcode, total.count);
+    totals().into_iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn every_query_is_counted_once_by_its_route_and_code() {
+    let upstream = Upstream::answering(|query| {
+        let answer = Answer::to(query);
+        if query.windows(7).any(|part| part == b"\x06absent") {
+            return answer.rcode(3).soa("example.com", 60).to_wire();
+        }
+        answer.with("www.example.com", 60, a("192.0.2.7")).to_wire()
+    })
+    .await;
+    let gate = Gate::start(&[upstream.address]);
+    let private = format!("priv1.{ZONE}");
+    for _ in 0..3 {
+        gate.ask(&Ask::new(&private, A)).await;
+        gate.ask_tcp(&Ask::new(&private, A)).await;
+    }
+    for _ in 0..4 {
+        gate.ask(&Ask::new("www.example.com", A)).await;
+    }
+    gate.ask_tcp(&Ask::new("absent.example.com", A)).await;
+    gate.ask(&Ask::new(&format!("x.{private}"), A)).await;
+    gate.ask(&Ask::new("health.sidegate.invalid", TXT_TYPE)).await;
+    // Two questions in one message.
+    let mut malformed = Ask::new("www.example.com", A).to_wire();
+    malformed[5] = 2;
+    gate.udp(&malformed).await;
+    assert_eq!(
+        counted(&gate, 14).await,
+        [
+            (Protocol::Udp, Way::Endpoint, Found::Here, "NOERROR", 3),
+            (Protocol::Udp, Way::Nonexistent, Found::Here, "NXDOMAIN", 1),
+            (Protocol::Udp, Way::Public, Found::Cached, "NOERROR", 3),
+            (Protocol::Udp, Way::Public, Found::Asked, "NOERROR", 1),
+            (Protocol::Udp, Way::Health, Found::Here, "NOERROR", 1),
+            (Protocol::Udp, Way::Invalid, Found::Here, "FORMERR", 1),
+            (Protocol::Tcp, Way::Endpoint, Found::Here, "NOERROR", 3),
+            (Protocol::Tcp, Way::Public, Found::Asked, "NXDOMAIN", 1),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn counts_go_on_over_a_reload() {
+    let upstream =
+        Upstream::answering(|query| Answer::to(query).with("www.example.com", 60, a("192.0.2.7")).to_wire()).await;
+    let mut gate = Gate::start(&[upstream.address]);
+    gate.ask(&Ask::new("www.example.com", A)).await;
+    // Other upstreams: an empty cache.
+    gate.reload(config(&[loopback()], public(&[upstream.address, loopback_port(9)]))).unwrap();
+    gate.ask(&Ask::new("www.example.com", A)).await;
+    assert_eq!(counted(&gate, 2).await, [(Protocol::Udp, Way::Public, Found::Asked, "NOERROR", 2)]);
+}
+
+#[tokio::test]
+async fn clients_that_may_not_ask_are_counted_apart() {
+    let mut config = config(&[loopback()], public(&[]));
+    config.clients = Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let gate = Gate::with(config, table(Group::Public));
+    gate.ask(&Ask::new(&format!("priv1.{ZONE}"), A)).await;
+    assert_eq!(counted(&gate, 1).await, [(Protocol::Udp, Way::Refused, Found::Here, "REFUSED", 1)]);
+}
+
+fn loopback_port(port: u16) -> std::net::SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
