@@ -6,6 +6,7 @@ mod closures;
 mod configs;
 mod reloads;
 mod status;
+mod supervision;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,17 +15,25 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::admin_listener::AdminListener;
 use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
 pub use self::status::{rfc3339, said};
+use self::supervision::Supervision;
+pub use self::supervision::Supervisor;
 use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::discovery::{self, Discovery, EndpointHealth, Metadata, PrivateApis, SourceStatus};
+use crate::dns::health::Pulse;
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
+use crate::inherited::Inherited;
 use crate::policy::Table;
+
+/// The longest an answer may be owed, with a margin: the resolver gives up after four seconds.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a process finds around it; tests bring their own.
 #[derive(Debug, Clone)]
@@ -53,11 +62,15 @@ pub struct App {
     gate: watch::Sender<admin::Gate>,
     reloads: Arc<reloads::Totals>,
     reload_requests: mpsc::Receiver<reloads::Request>,
+    /// Cancelled by `POST /quitquitquit`.
+    quit: CancellationToken,
     /// What `/live` asks.
-    dns_addresses: watch::Sender<Vec<SocketAddr>>,
+    pulses: watch::Sender<Vec<Pulse>>,
     readiness: Readiness,
     /// Keeps the discovery of the configuration in force up to date.
     following: JoinSet<()>,
+    inherited: Inherited,
+    supervision: Supervision,
     grace: Duration,
     linger: Duration,
 }
@@ -68,31 +81,49 @@ impl App {
     /// # Errors
     /// No region, an address that cannot be bound, an upstream that is this process itself: nothing is served then.
     pub async fn start(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
+        Self::start_under(Supervisor::default(), config, surroundings).await
+    }
+
+    /// As [`App::start`], with what a supervisor has handed over, and told from now on how it goes.
+    ///
+    /// # Errors
+    /// As [`App::start`]; an inherited socket that no listener has.
+    pub async fn start_under(
+        supervisor: Supervisor,
+        config: Config,
+        surroundings: Surroundings,
+    ) -> anyhow::Result<Self> {
         warn_of_gaps(&config);
+        let Supervisor { notifier, watchdog, inherited } = supervisor;
+        refuse_unused(&inherited, &config)?;
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
-        let mut plane = Plane::bind(dns, discovery.table(), Some(observer(&discovery)))?;
+        let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
         let tools = discovery.tools(look_up(plane.service()))?;
         let around = forward_surroundings(&config.dns.listen, config.admin.listen, &discovery, &plane);
-        let mut forwarder = forward::Plane::bind(&config.forward, around)?;
+        let mut forwarder = forward::Plane::bind_with(&config.forward, around, inherited.clone())?;
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
-        let dns_addresses = watch::Sender::new(plane.addresses());
+        let pulses = watch::Sender::new(Vec::new());
         let current = watch::Sender::new(Arc::clone(&discovery));
         let reloads = Arc::new(reloads::Totals::default());
         let (reload, reload_requests) = reloads::channel();
+        let quit = CancellationToken::new();
         let answers = admin::Answers {
             readiness: readiness.clone(),
-            liveness: liveness(dns_addresses.subscribe()),
+            liveness: liveness(pulses.subscribe()),
             status: told(current.subscribe(), Arc::clone(&reloads)),
             reload,
+            quit: quit.clone(),
         };
-        let admin = config.admin.listen.map(|address| AdminListener::bind(address, gate.subscribe(), answers.clone()));
+        let bind = |address| AdminListener::bind(address, &inherited, gate.subscribe(), answers.clone());
+        let admin = config.admin.listen.map(bind);
         let mut admin = admin.transpose()?;
 
         // Before anything says that it is ready.
         let following = follow(&discovery, plane.service(), tools, &surroundings.metadata, Some(&readiness));
         plane.serve()?;
+        pulses.send_replace(plane.pulses());
         for address in plane.addresses() {
             tracing::info!(%address, "dns listens on UDP and TCP");
         }
@@ -104,6 +135,8 @@ impl App {
             admin.serve();
         }
         readiness.bound();
+        let liveness = Arc::clone(&answers.liveness);
+        let supervision = Supervision::start(notifier, watchdog, &readiness, current.subscribe(), liveness);
         Ok(Self {
             surroundings,
             discovery: current,
@@ -114,9 +147,12 @@ impl App {
             gate,
             reloads,
             reload_requests,
-            dns_addresses,
+            quit,
+            pulses,
             readiness,
             following,
+            inherited,
+            supervision,
             grace: config.grace,
             linger: config.linger,
         })
@@ -154,9 +190,25 @@ impl App {
         }
     }
 
+    /// Returns once `POST /quitquitquit` has been answered.
+    pub fn quit_requested(&self) -> impl Future<Output = ()> + use<> {
+        self.quit.clone().cancelled_owned()
+    }
+
+    /// A reload begins, before there is a configuration to change to.
+    pub async fn reload_begins(&self) {
+        self.supervision.reload_begins().await;
+    }
+
     /// Counts how a reload went, for those that end before there is a configuration to change to as well.
     pub fn count_reload(&self, succeeded: bool) {
         self.reloads.count(succeeded);
+    }
+
+    /// Counts how a reload went, and tells the supervisor.
+    pub async fn reload_ended(&self, outcome: Result<(), String>) {
+        self.count_reload(outcome.is_ok());
+        self.supervision.reload_ended(outcome).await;
     }
 
     /// What is known of every endpoint's addresses, in the order of the configuration.
@@ -170,6 +222,7 @@ impl App {
     /// As [`App::start`]; then everything is as it was.
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         warn_of_gaps(&config);
+        refuse_unused(&self.inherited, &config)?;
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);
@@ -177,7 +230,7 @@ impl App {
         let discovery = Arc::new(tokio::task::spawn_blocking(move || predecessor.successor(discovery)).await??);
         let tools = discovery.tools(look_up(self.plane.service()))?;
         let moved = config.admin.listen != self.admin.as_ref().map(AdminListener::asked);
-        let bind = |address| AdminListener::bind(address, self.gate.subscribe(), self.answers.clone());
+        let bind = |address| AdminListener::bind(address, &self.inherited, self.gate.subscribe(), self.answers.clone());
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
@@ -196,7 +249,7 @@ impl App {
         self.following = follow(&discovery, service, tools, metadata, pending.then_some(&self.readiness));
         self.discovery.send_replace(discovery);
         self.gate.send_replace(gate(&config));
-        self.dns_addresses.send_replace(self.plane.addresses());
+        self.pulses.send_replace(self.plane.pulses());
         (self.grace, self.linger) = (config.grace, config.linger);
         Ok(())
     }
@@ -207,10 +260,18 @@ impl App {
         self.readiness.drain();
         drop(self.reload_requests);
         tracing::info!(linger = ?self.linger, grace = ?self.grace, "draining");
+        self.supervision.stopping(self.linger, self.grace).await;
         tokio::time::sleep(self.linger).await;
-        drop(self.following);
-        // What the forwarder still has to connect needs names until the end; new queries are no longer taken.
-        let (answered, carried) = tokio::join!(self.plane.drain(self.grace), self.forwarder.drain(self.grace));
+        let (answered, carried) = if self.inherited.is_empty() {
+            drop(self.following);
+            // What the forwarder still has to connect needs names until the end; new queries are no longer taken.
+            tokio::join!(self.plane.drain(self.grace), self.forwarder.drain(self.grace))
+        } else {
+            // Nobody reads inherited sockets between us and the next process: names are answered until the last tunnel ends.
+            let carried = self.forwarder.drain(self.grace).await;
+            drop(self.following);
+            (self.plane.drain(self.grace.min(LAST_ANSWERS)).await, carried)
+        };
         if !answered {
             tracing::warn!("some answers were still owed when the grace was over");
         }
@@ -264,6 +325,14 @@ fn forward_surroundings(
     let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
     let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
     forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
+}
+
+/// An inherited socket that nobody reads would keep its clients waiting.
+fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::Result<()> {
+    let forward = &config.forward;
+    let entrances = [&forward.connect_listen, &forward.sni_listen, &forward.http_listen];
+    let streams = entrances.into_iter().flatten().chain(&config.dns.listen).chain(&config.admin.listen).copied();
+    Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }
 
 /// Who may ask admin.

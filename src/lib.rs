@@ -13,6 +13,7 @@
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`tcp_listener`]: how a connection comes to be one, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
+//! - [`inherited`], [`notify`]: the sockets that systemd hands over, and what it is told
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`whole_file`]: files that are read whole and replaced whole
 //! - [`app`]: composes all of it; the only file that knows everyone
@@ -27,8 +28,10 @@ pub mod discovery;
 pub mod dns;
 pub mod egress_proxy;
 pub mod forward;
+pub mod inherited;
 pub mod interfaces;
 pub mod logging;
+pub mod notify;
 pub mod policy;
 pub mod resolv_conf;
 pub mod roots;

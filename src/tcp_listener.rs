@@ -62,6 +62,24 @@ pub async fn accept(
     admit: impl Fn(TcpStream, SocketAddr),
     failed: impl Fn(),
 ) {
+    accept_until(&listener, stop, &admit, failed).await;
+    // Who is in the kernel's queue has been told that it is connected. There are no more than the queue holds.
+    let Ok(listener) = listener.into_std() else { return };
+    for (stream, client) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            admit(stream, client);
+        }
+    }
+}
+
+/// As [`accept`], but leaves what is in the kernel's queue to the next process that is handed the socket.
+pub async fn accept_until(
+    listener: &tokio::net::TcpListener,
+    stop: &CancellationToken,
+    admit: impl Fn(TcpStream, SocketAddr),
+    failed: impl Fn(),
+) {
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
@@ -83,14 +101,6 @@ pub async fn accept(
                     () = sleep(back_off) => {}
                 }
             }
-        }
-    }
-    // Who is in the kernel's queue has been told that it is connected. There are no more than the queue holds.
-    let Ok(listener) = listener.into_std() else { return };
-    for (stream, client) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
-            admit(stream, client);
         }
     }
 }

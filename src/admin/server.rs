@@ -1,4 +1,5 @@
-//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status` and `POST /reload` for this host only.
+//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status`, `POST /reload`, `POST /drain` and
+//! `POST /quitquitquit` for this host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -7,7 +8,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,11 @@ const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// Ends the process, as SIGTERM does.
+const QUIT: &str = "/quitquitquit";
+/// What is asked for by POST, and by nothing else.
+const CHANGES: [&str; 3] = ["/reload", "/drain", QUIT];
+
 /// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
 pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
@@ -59,6 +65,8 @@ pub struct Answers {
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
+    /// Cancelled once `POST /quitquitquit` has been answered.
+    pub quit: CancellationToken,
 }
 
 /// The listener, bound.
@@ -91,7 +99,14 @@ impl Server {
     /// # Errors
     /// The system's.
     pub fn bind(address: SocketAddr, gate: watch::Receiver<Gate>, answers: Answers) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        Self::on(TcpListener::bind(address)?, gate, answers)
+    }
+
+    /// As [`Server::bind`], with a socket that listens already.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn on(listener: TcpListener, gate: watch::Receiver<Gate>, answers: Answers) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self { listener, shared: Shared { gate, answers } })
     }
@@ -140,10 +155,18 @@ impl Server {
 }
 
 async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> hyper::Result<()> {
-    let service =
-        service_fn(
-            |request: Request<Incoming>| async move { Ok::<_, Infallible>(shared.answer(&request, client).await) },
-        );
+    // Goes with the connection, however that ends: after the answer was sent, or when it cannot be any more.
+    let quit = Mutex::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
+        let quit = &quit;
+        async move {
+            let answer = shared.answer(&request, client).await;
+            if request.uri().path() == QUIT && answer.status() == StatusCode::OK {
+                *quit.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.answers.quit.clone().drop_guard());
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -155,12 +178,12 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, reload } = &self.answers;
+        let Answers { readiness, liveness, status, reload, quit: _ } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
         let path = request.uri().path();
-        let allowed = if path == "/reload" { &[Method::POST][..] } else { &[Method::GET, Method::HEAD] };
+        let allowed = if CHANGES.contains(&path) { &[Method::POST][..] } else { &[Method::GET, Method::HEAD] };
         if !allowed.contains(request.method()) {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, format!("{} only\n", allowed[0]));
             refusal.headers_mut().insert(
@@ -202,7 +225,18 @@ impl Shared {
                     text(status, format!("{refusal}\n"))
                 }
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /status and POST /reload\n"),
+            "/drain" => {
+                readiness.drain();
+                text(StatusCode::OK, "draining: /ready says no, all is served\n")
+            }
+            QUIT => {
+                readiness.drain();
+                text(StatusCode::OK, "ending\n")
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /startup, /ready, /live, /status and POST /reload, /drain, /quitquitquit\n",
+            ),
         }
     }
 }

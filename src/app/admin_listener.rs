@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Answers, Gate, Server};
+use crate::inherited::Inherited;
 
 /// A bound admin listener.
 #[derive(Debug)]
@@ -19,8 +20,16 @@ pub(super) struct AdminListener {
 }
 
 impl AdminListener {
-    pub(super) fn bind(asked: SocketAddr, gate: watch::Receiver<Gate>, answers: Answers) -> anyhow::Result<Self> {
-        let bound = Server::bind(asked, gate, answers);
+    pub(super) fn bind(
+        asked: SocketAddr,
+        inherited: &Inherited,
+        gate: watch::Receiver<Gate>,
+        answers: Answers,
+    ) -> anyhow::Result<Self> {
+        let bound = inherited.tcp(asked).and_then(|handed| match handed {
+            Some(listener) => Server::on(listener, gate, answers),
+            None => Server::bind(asked, gate, answers),
+        });
         let server =
             bound.with_context(|| format!("admin.listen: cannot bind {asked}: set another, or \"\" for none"))?;
         Ok(Self { asked, address: server.address()?, server: Some(server), stop: CancellationToken::new() })

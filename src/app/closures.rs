@@ -1,16 +1,17 @@
 //! What one part is handed of another, so that neither knows the other: plain functions.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{reloads, status};
 use crate::admin::{Liveness, Readiness};
 use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
-use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
+use crate::dns::health::Pulse;
+use crate::dns::{Existence, LookUpError, Observer, Question, Service};
 use crate::forward::{self, OnAttempt, Resolve, ResolveError};
 use crate::policy::Upstream;
 
@@ -87,15 +88,10 @@ pub(super) fn on_attempt(discovery: &Arc<Discovery>) -> OnAttempt {
 }
 
 /// Alive if every UDP listener answers.
-pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness {
+pub(super) fn liveness(pulses: watch::Receiver<Vec<Pulse>>) -> Liveness {
     Arc::new(move || {
-        let addresses = addresses.borrow().clone();
-        Box::pin(async move {
-            for address in addresses {
-                dns::health::ask(address).await?;
-            }
-            Ok(())
-        })
+        let pulses = pulses.borrow().clone();
+        Box::pin(async move { try_join_all(pulses.iter().map(Pulse::is_alive)).await.map(|_| ()) })
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complain;
-use crate::app::{App, Surroundings};
+use crate::app::{App, Supervisor, Surroundings};
 use crate::config::{Config, DEFAULT_FILE, Inputs};
 use crate::logging::Logging;
 
@@ -23,11 +23,19 @@ const LAST_READS: Duration = Duration::from_secs(1);
 /// Runs until SIGTERM or SIGINT. `path` is `--config`, to be read again at a reload.
 pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
     let logging = Logging::start(&config.log);
+    // Before there is any thread.
+    let supervisor = match Supervisor::from_environment() {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            complain(error);
+            return ExitCode::FAILURE;
+        }
+    };
     raise_open_files();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let done = runtime.map_err(Into::into).and_then(|runtime| {
-        let done = runtime.block_on(serve(config, path, &logging));
+        let done = runtime.block_on(serve(supervisor, config, path, &logging));
         // A read that hangs on a file system that is gone must not keep the process.
         runtime.shutdown_timeout(LAST_READS);
         done
@@ -41,10 +49,12 @@ pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
+async fn serve(supervisor: Supervisor, config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut had_file = Inputs::gather(path, std::env::vars_os()).is_ok_and(|inputs| inputs.file.is_some());
-    let mut app = App::start(config, Surroundings::of_host()).await?;
+    let mut app = App::start_under(supervisor, config, Surroundings::of_host()).await?;
+    let quit = app.quit_requested();
+    tokio::pin!(quit);
     loop {
         let waiting = tokio::select! {
             wish = signals.next() => match wish {
@@ -52,15 +62,17 @@ async fn serve(config: Config, path: Option<&Path>, logging: &Logging) -> anyhow
                 Wish::End => break,
             },
             waiting = app.reload_requested() => Some(waiting),
+            () = &mut quit => break,
         };
-        let outcome = reload(&mut app, path, logging, &mut had_file).await;
-        app.count_reload(outcome.is_ok());
+        app.reload_begins().await;
+        let outcome = reload(&mut app, path, logging, &mut had_file).await.map_err(|error| format!("{error:#}"));
         match &outcome {
             Ok(()) => tracing::info!("reloaded"),
-            Err(error) => tracing::error!("not reloaded, everything is as before: {error:#}"),
+            Err(error) => tracing::error!("not reloaded, everything is as before: {error}"),
         }
+        app.reload_ended(outcome.clone()).await;
         // Who asked may have gone away.
-        waiting.map(|waiting| waiting.send(outcome.map_err(|error| format!("{error:#}"))));
+        waiting.map(|waiting| waiting.send(outcome));
     }
     tokio::select! {
         () = app.drain() => {}

@@ -11,10 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use super::config::{Config, ZoneAnswer};
 use super::forwarder;
+use super::health::Pulse;
 use super::listen::{Bound, Listener};
 use super::resolver::{Observer, Resolver};
 use super::service::{Counters, Service};
 use super::upstream::{Server, Upstreams, UpstreamsError};
+use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::{Addresses, Table};
 use crate::tcp_listener::bind_advice;
@@ -29,6 +31,7 @@ pub struct Plane {
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     tracker: TaskTracker,
+    inherited: Inherited,
 }
 
 impl std::fmt::Debug for Plane {
@@ -63,7 +66,20 @@ impl Plane {
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<Self, PlaneError> {
-        let bound = bind_all(&config.listen, &config)?;
+        Self::bind_with(config, table, observer, Inherited::default())
+    }
+
+    /// As [`Plane::bind`], where some of the sockets were bound for us; a reload finds them again.
+    ///
+    /// # Errors
+    /// As [`Plane::bind`].
+    pub fn bind_with(
+        config: Config,
+        table: watch::Receiver<Arc<Table>>,
+        observer: Option<Observer>,
+        inherited: Inherited,
+    ) -> Result<Self, PlaneError> {
+        let bound = bind_all(&config.listen, &config, &inherited)?;
         let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
         let upstreams = upstreams_of(&config)?;
@@ -76,12 +92,18 @@ impl Plane {
             bound,
             listeners: Vec::new(),
             tracker: TaskTracker::new(),
+            inherited,
         })
     }
 
     /// The addresses bound, in the order of the configuration, with the ports the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(Listener::address).chain(self.bound.iter().map(Bound::address)).collect()
+    }
+
+    /// To tell which listeners are alive.
+    pub fn pulses(&self) -> Vec<Pulse> {
+        self.listeners.iter().map(Listener::pulse).collect()
     }
 
     /// To reach the resolver of the configuration in force, whichever that is.
@@ -120,7 +142,7 @@ impl Plane {
     ) -> Result<(), PlaneError> {
         let is_new = |address: &&SocketAddr| !self.config.listen.contains(address);
         let added: Vec<SocketAddr> = config.listen.iter().filter(is_new).copied().collect();
-        let bound = bind_all(&added, &config)?;
+        let bound = bind_all(&added, &config, &self.inherited)?;
         let addresses: Vec<SocketAddr> = self.addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
@@ -154,8 +176,9 @@ impl Plane {
     }
 }
 
-fn bind_all(addresses: &[SocketAddr], config: &Config) -> Result<Vec<Bound>, PlaneError> {
-    let bind = |&address| Bound::new(address, config.workers).map_err(|error| PlaneError::Bind { address, error });
+fn bind_all(addresses: &[SocketAddr], config: &Config, inherited: &Inherited) -> Result<Vec<Bound>, PlaneError> {
+    let bind =
+        |&address| Bound::new(address, config.workers, inherited).map_err(|error| PlaneError::Bind { address, error });
     addresses.iter().map(bind).collect()
 }
 

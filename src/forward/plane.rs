@@ -20,6 +20,7 @@ use super::permit::{Destinations, Entrance};
 use super::router::Router;
 use super::service::{AtBounds, Connection, Drain, Service};
 use super::{connect, http, sni};
+use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::Table;
 use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
@@ -66,6 +67,7 @@ pub struct Plane {
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     drain: Drain,
+    inherited: Inherited,
 }
 
 /// An address of the configuration; its port may be 0.
@@ -80,6 +82,8 @@ struct Bound {
     asked: Asked,
     address: SocketAddr,
     socket: TcpListener,
+    /// Its queue is the next process's too.
+    inherited: bool,
 }
 
 /// An address being served; dropping it ends that.
@@ -111,7 +115,15 @@ impl Plane {
     /// # Errors
     /// An address that cannot be bound.
     pub fn bind(config: &Config, surroundings: Surroundings) -> Result<Self, PlaneError> {
-        let bound = bind_all(asked(config))?;
+        Self::bind_with(config, surroundings, Inherited::default())
+    }
+
+    /// As [`Plane::bind`], where some of the sockets were bound for us; a reload finds them again.
+    ///
+    /// # Errors
+    /// As [`Plane::bind`].
+    pub fn bind_with(config: &Config, surroundings: Surroundings, inherited: Inherited) -> Result<Self, PlaneError> {
+        let bound = bind_all(asked(config), &inherited)?;
         let journal = Arc::new(Journal::default());
         let addresses = bound.iter().map(|bound| bound.address).collect();
         let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
@@ -123,6 +135,7 @@ impl Plane {
             bound,
             listeners: Vec::new(),
             drain,
+            inherited,
         })
     }
 
@@ -153,7 +166,7 @@ impl Plane {
         }
     }
 
-    fn start(&self, Bound { asked, address, socket }: Bound) -> Listener {
+    fn start(&self, Bound { asked, address, socket, inherited }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
         let acceptor = Acceptor {
             entrance: asked.entrance,
@@ -168,7 +181,11 @@ impl Plane {
         self.drain.tracker.spawn(async move {
             let failed = || _ = acceptor.bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
             let admit = |stream, client| acceptor.admit(stream, client);
-            tcp_listener::accept(socket, &stopped, admit, failed).await;
+            if inherited {
+                tcp_listener::accept_until(&socket, &stopped, admit, failed).await;
+            } else {
+                tcp_listener::accept(socket, &stopped, admit, failed).await;
+            }
         });
         Listener { asked, address, connections, stop }
     }
@@ -180,7 +197,8 @@ impl Plane {
     pub fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
         let wanted: Vec<Asked> = asked(config).collect();
         let is_new = |asked: &Asked| self.listeners.iter().all(|listener| listener.asked != *asked);
-        let bound = bind_all(wanted.iter().copied().filter(is_new)).map_err(|error| self.told_by_whom(error))?;
+        let added = wanted.iter().copied().filter(is_new);
+        let bound = bind_all(added, &self.inherited).map_err(|error| self.told_by_whom(error))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
         let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
@@ -229,13 +247,16 @@ fn asked(config: &Config) -> impl Iterator<Item = Asked> {
     connect.into_iter().chain(of(Entrance::Sni, &config.sni_listen)).chain(of(Entrance::Http, &config.http_listen))
 }
 
-fn bind_all(asked: impl Iterator<Item = Asked>) -> Result<Vec<Bound>, PlaneError> {
+fn bind_all(asked: impl Iterator<Item = Asked>, inherited: &Inherited) -> Result<Vec<Bound>, PlaneError> {
     let bind = |asked: Asked| {
-        let bound = tcp_listener::bind(asked.address).and_then(TcpListener::from_std);
-        let bound = bound.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let bound = inherited.tcp(asked.address).and_then(|handed| {
+            let inherited = handed.is_some();
+            let socket = TcpListener::from_std(handed.map_or_else(|| tcp_listener::bind(asked.address), Ok)?)?;
+            Ok((socket.local_addr()?, socket, inherited))
+        });
         let Asked { entrance, address } = asked;
-        let (address, socket) = bound.map_err(|error| PlaneError::Bind { entrance, address, error })?;
-        Ok(Bound { asked, address, socket })
+        let (address, socket, inherited) = bound.map_err(|error| PlaneError::Bind { entrance, address, error })?;
+        Ok(Bound { asked, address, socket, inherited })
     };
     asked.map(bind).collect()
 }

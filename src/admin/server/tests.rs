@@ -10,6 +10,7 @@ struct Lab {
     address: SocketAddr,
     readiness: Readiness,
     gate: watch::Sender<Gate>,
+    quit: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -22,6 +23,7 @@ impl Drop for Lab {
 fn lab(alive: bool) -> Lab {
     let readiness = Readiness::default();
     let gate = watch::Sender::new(Gate { clients: Networks::private(), hosts: vec!["sidegate.corp".parse().unwrap()] });
+    let quit = CancellationToken::new();
     let answers = Answers {
         readiness: readiness.clone(),
         liveness: Arc::new(move || Box::pin(async move { if alive { Ok(()) } else { Err("dead".to_owned()) } })),
@@ -30,12 +32,13 @@ fn lab(alive: bool) -> Lab {
             let refused = NotReloaded::Refused("line 1: no such key".to_owned());
             Box::pin(async move { if alive { Ok(()) } else { Err(refused) } })
         }),
+        quit: quit.clone(),
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(listen, gate.subscribe(), answers).unwrap();
     let (address, stop) = (server.address().unwrap(), CancellationToken::new());
     tokio::spawn(server.serve(stop.clone()));
-    Lab { address, readiness, gate, stop }
+    Lab { address, readiness, gate, quit, stop }
 }
 
 async fn send(lab: &Lab, request: &str) -> String {
@@ -138,4 +141,45 @@ async fn status_is_json_and_a_reload_is_asked_for_by_post_and_answered_with_its_
     assert!(refused.starts_with("HTTP/1.1 422") && refused.ends_with("line 1: no such key\n"), "{refused}");
     let foreign = post.replace("Content-Length", "Origin: http://evil.example\r\nContent-Length");
     assert!(send(&well, &foreign).await.starts_with("HTTP/1.1 403"));
+}
+
+fn post(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[tokio::test]
+async fn drain_takes_it_out_of_service_for_good_and_ends_nothing() {
+    let lab = lab(true);
+    lab.readiness.bound();
+    assert_eq!(get(&lab, "/drain").await, (405, "POST only\n".into()));
+    assert_eq!(get(&lab, "/ready").await.0, 200);
+    for _ in 0..2 {
+        assert!(send(&lab, &post("/drain")).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(get(&lab, "/ready").await, (503, "draining\n".into()));
+    }
+    assert_eq!(get(&lab, "/live").await.0, 200);
+    assert!(!lab.quit.is_cancelled());
+}
+
+#[tokio::test]
+async fn quitquitquit_is_answered_before_the_end_is_asked_for() {
+    let lab = lab(true);
+    lab.readiness.bound();
+    assert_eq!(get(&lab, "/quitquitquit").await.0, 405);
+    let foreign = post("/quitquitquit").replace("Content-Length", "Origin: http://evil.example\r\nContent-Length");
+    assert_eq!(status(&send(&lab, &foreign).await), "403");
+    assert!(!lab.quit.is_cancelled());
+    let reply = send(&lab, &post("/quitquitquit")).await;
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("\r\n\r\nending\n"), "{reply}");
+    lab.quit.cancelled().await;
+    assert_eq!(get(&lab, "/ready").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_for_the_answer_is_obeyed_too() {
+    let lab = lab(true);
+    let mut stream = TcpStream::connect(lab.address).await.unwrap();
+    stream.write_all(post("/quitquitquit").as_bytes()).await.unwrap();
+    drop(stream);
+    lab.quit.cancelled().await;
 }

@@ -13,15 +13,18 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::socket::Socket;
-use self::udp::{Context, Worker};
+use self::udp::{Context, LAST_BATCHES, Worker};
+use super::health::Pulse;
 use super::service::Service;
+use crate::inherited::Inherited;
 use crate::tcp_listener;
 
 /// What the kernel should hold of datagrams that wait; it may give less.
@@ -36,6 +39,15 @@ pub struct Bound {
     address: SocketAddr,
     udp: Vec<Socket>,
     tcp: TcpListener,
+    /// Whose queues are the next process's too.
+    inherited: Kinds,
+}
+
+/// Which of the two sockets of an address.
+#[derive(Debug, Clone, Copy)]
+struct Kinds {
+    udp: bool,
+    tcp: bool,
 }
 
 /// An address being served; dropping it ends that.
@@ -44,24 +56,33 @@ pub struct Listener {
     asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
+    answered: Vec<Arc<AtomicU64>>,
     stop: CancellationToken,
 }
 
 impl Bound {
-    /// Binds UDP and TCP. Port 0 lets the system choose one port for both.
+    /// Binds UDP and TCP, unless they are among the inherited ones. Port 0 lets the system choose one port for both.
     ///
     /// A second process on the same address is an error although the UDP workers share it by SO_REUSEPORT: the TCP
     /// socket does not, and it is bound first.
     ///
     /// # Errors
     /// The system's; `AddrInUse` where anybody else has the address.
-    pub fn new(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
+    pub fn new(address: SocketAddr, workers: NonZeroUsize, inherited: &Inherited) -> io::Result<Self> {
+        let (udp, tcp) = (inherited.udp(address)?, inherited.tcp(address)?);
+        if udp.is_some() || tcp.is_some() {
+            let inherited = Kinds { udp: udp.is_some(), tcp: tcp.is_some() };
+            let tcp = tcp.map_or_else(|| tcp_listener::bind(address), Ok)?;
+            let udp = udp.map_or_else(|| bind_udp(address, workers), |socket| share(&socket, workers))?;
+            return Ok(Self { asked: address, address, udp, tcp, inherited });
+        }
+        let inherited = Kinds { udp: false, tcp: false };
         for _ in 0..PORT_TRIES {
             let tcp = tcp_listener::bind(address)?;
             let actual = tcp.local_addr()?;
             match bind_udp(actual, workers) {
                 Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-                udp => return Ok(Self { asked: address, address: actual, udp: udp?, tcp }),
+                udp => return Ok(Self { asked: address, address: actual, udp: udp?, tcp, inherited }),
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
@@ -82,12 +103,19 @@ impl Bound {
             service: service.clone(),
             waiting: Arc::new(Semaphore::new(udp::MAX_WAITING)),
             tracker: tracker.clone(),
+            answered: Arc::default(),
+            last_batches: if self.inherited.udp { 0 } else { LAST_BATCHES },
         };
-        let workers = self.udp.into_iter().map(|socket| Worker::start(socket, context.clone()));
+        let mut answered = Vec::new();
+        let workers = self.udp.into_iter().map(|socket| {
+            let context = Context { answered: Arc::default(), ..context.clone() };
+            answered.push(Arc::clone(&context.answered));
+            Worker::start(socket, context)
+        });
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
-        tracker.spawn(tcp::serve(tcp, service, stop.clone(), tracker.clone()));
-        Ok(Listener { asked: self.asked, address: self.address, workers, stop })
+        tracker.spawn(tcp::serve(tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
+        Ok(Listener { asked: self.asked, address: self.address, workers, answered, stop })
     }
 }
 
@@ -101,6 +129,11 @@ impl Listener {
         self.address
     }
 
+    /// To tell whether it is alive.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.address, self.answered.clone())
+    }
+
     /// UDP threads.
     pub fn workers(&self) -> usize {
         self.workers.len()
@@ -111,6 +144,16 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// One queue for all workers: whoever handed the socket over holds that and no other.
+fn share(socket: &UdpSocket, workers: NonZeroUsize) -> io::Result<Vec<Socket>> {
+    let options = SockRef::from(socket);
+    // Its unit may have asked for more (ReceiveBuffer=).
+    if options.recv_buffer_size()? < RECEIVE_BUFFER {
+        options.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
+    (0..workers.get()).map(|_| socket.try_clone().and_then(Socket::new)).collect()
 }
 
 fn bind_udp(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Vec<Socket>> {

@@ -37,16 +37,23 @@ const WRITE_AT: usize = 16 * 1024;
 /// Connections of one listener.
 const BOUNDS: Bounds = Bounds { total: 1024, per_client: 64 };
 
-/// Accepts until `stop`, then lets connections finish what they have asked.
+/// Accepts until `stop`, then lets connections finish what they have asked. Who waits in the queue of an inherited socket
+/// is the next process's.
 pub(super) async fn serve(
     listener: TcpListener,
+    inherited: bool,
     service: watch::Receiver<Arc<Service>>,
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
     let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
     let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
-    tcp_listener::accept(listener, &stop, |stream, client| acceptor.admit(stream, client), failed).await;
+    let admit = |stream, client| acceptor.admit(stream, client);
+    if inherited {
+        tcp_listener::accept_until(&listener, &stop, admit, failed).await;
+    } else {
+        tcp_listener::accept(listener, &stop, admit, failed).await;
+    }
 }
 
 /// What every connection of a listener shares.

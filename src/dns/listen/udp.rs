@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub(super) const MAX_WAITING: usize = 8192;
 
 /// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
 /// arrived by then is lost, and a bound for clients that go on asking.
-const LAST_BATCHES: usize = 128;
+pub(super) const LAST_BATCHES: usize = 128;
 
 /// A worker at work; it ends when this is stopped or dropped.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ pub(super) struct Context {
     pub waiting: Arc<Semaphore>,
     /// Counts replies still owed, for drain.
     pub tracker: TaskTracker,
+    /// Datagrams dealt with so far, by this worker alone.
+    pub answered: Arc<AtomicU64>,
+    /// Batches still answered once it is to end; none where the next process is handed the same queue.
+    pub last_batches: usize,
 }
 
 impl Worker {
@@ -97,12 +101,15 @@ impl Drop for Worker {
 fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
-    let Context { service, waiting, tracker } = context;
+    let Context { service, waiting, tracker, answered, last_batches } = context;
     let mut batch = Batch::new();
     let mut in_force = InForce::of(service);
-    let mut last_batches = 0;
-    while last_batches < LAST_BATCHES {
-        last_batches += usize::from(stop.requested.load(Ordering::Relaxed));
+    let (mut batches_left, mut dealt_with) = (last_batches, 0);
+    loop {
+        if stop.requested.load(Ordering::Relaxed) {
+            let Some(left) = batches_left.checked_sub(1) else { return Ok(()) };
+            batches_left = left;
+        }
         let count = match socket.receive(&mut batch) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -147,8 +154,9 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
             }
         }
         socket.send_batch(&batch, count.min(BATCH));
+        dealt_with += count as u64;
+        answered.store(dealt_with, Ordering::Relaxed);
     }
-    Ok(())
 }
 
 /// What a worker answers by, so that it asks others only whether that has changed.
@@ -230,7 +238,8 @@ mod tests {
     async fn an_idle_worker_lets_go_of_the_configuration_before_a_reload_and_still_ends() {
         let services = watch::Sender::new(service());
         let waiting = Arc::new(Semaphore::new(1));
-        let context = Context { service: services.subscribe(), waiting, tracker: TaskTracker::new() };
+        let (tracker, answered) = (TaskTracker::new(), Arc::default());
+        let context = Context { service: services.subscribe(), waiting, tracker, answered, last_batches: LAST_BATCHES };
         let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         let worker = Worker::start(socket, context).unwrap();
         for _ in 0..3 {
