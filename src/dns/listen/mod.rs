@@ -1,10 +1,19 @@
-//! The plane's own listeners, UDP and TCP on each address.
+//! The plane's own listeners: UDP and TCP on each address, DNS over TLS, DNS over HTTPS.
 //!
 //! - `socket`: datagrams in batches; the one module with `unsafe`
 //! - `udp`: a thread per worker around `respond`
-//! - `tcp`: pipelining, and how much one connection may ask
-//! - [`Listener`]: both on one address, bound before anything is served
+//! - `accept`: who may connect, and how many; TLS
+//! - `tcp`: messages on a stream, encrypted or not: pipelining, and how much one connection may ask
+//! - `https`: messages in HTTP; `exchange`: one of them; `activity`: when a connection has had its time
+//! - [`Listener`]: all of one address, bound before anything is served
+//!
+//! hickory-server would carry the encrypted ones too, but with bounds of its own: one query after another on a connection,
+//! no cap on connections, and a shutdown that drops what is under way. Here all share what the plain ones are held by.
 
+mod accept;
+mod activity;
+mod exchange;
+mod https;
 mod socket;
 mod tcp;
 mod udp;
@@ -29,9 +38,32 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// Times another port is tried where the system chose one that UDP has taken.
 const PORT_TRIES: usize = 16;
 
+/// What carries messages at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// UDP and TCP, in the clear.
+    Plain,
+    /// TLS, RFC 7858.
+    Tls,
+    /// HTTPS, RFC 8484.
+    Https,
+}
+
+impl Over {
+    /// The key of the configuration that lists such addresses.
+    pub fn key(self) -> &'static str {
+        match self {
+            Over::Plain => "dns.listen",
+            Over::Tls => "dns.tls.listen",
+            Over::Https => "dns.https.listen",
+        }
+    }
+}
+
 /// An address with all its sockets bound, not served yet.
 #[derive(Debug)]
 pub struct Bound {
+    over: Over,
     asked: SocketAddr,
     address: SocketAddr,
     udp: Vec<Socket>,
@@ -41,6 +73,7 @@ pub struct Bound {
 /// An address being served; dropping it ends that.
 #[derive(Debug)]
 pub struct Listener {
+    over: Over,
     asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
@@ -48,28 +81,32 @@ pub struct Listener {
 }
 
 impl Bound {
-    /// Binds UDP and TCP. Port 0 lets the system choose one port for both.
+    /// Binds UDP and TCP, or TCP alone for what is encrypted. Port 0 lets the system choose one port for both.
     ///
     /// A second process on the same address is an error although the UDP workers share it by SO_REUSEPORT: the TCP
     /// socket does not, and it is bound first.
     ///
     /// # Errors
     /// The system's; `AddrInUse` where anybody else has the address.
-    pub fn new(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
+    pub fn new(over: Over, address: SocketAddr, workers: NonZeroUsize) -> io::Result<Self> {
+        if over != Over::Plain {
+            let tcp = tcp_listener::bind(address)?;
+            return Ok(Self { over, asked: address, address: tcp.local_addr()?, udp: Vec::new(), tcp });
+        }
         for _ in 0..PORT_TRIES {
             let tcp = tcp_listener::bind(address)?;
             let actual = tcp.local_addr()?;
             match bind_udp(actual, workers) {
                 Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-                udp => return Ok(Self { asked: address, address: actual, udp: udp?, tcp }),
+                udp => return Ok(Self { over, asked: address, address: actual, udp: udp?, tcp }),
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    /// The address, with the port the system chose.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// What is served there, and the address with the port the system chose.
+    pub fn address(&self) -> (Over, SocketAddr) {
+        (self.over, self.address)
     }
 
     /// Serves, until the result is dropped. Replies still owed then are counted by `tracker`.
@@ -86,19 +123,19 @@ impl Bound {
         let workers = self.udp.into_iter().map(|socket| Worker::start(socket, context.clone()));
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
-        tracker.spawn(tcp::serve(tcp, service, stop.clone(), tracker.clone()));
-        Ok(Listener { asked: self.asked, address: self.address, workers, stop })
+        tracker.spawn(accept::serve(self.over, tcp, service, stop.clone(), tracker.clone()));
+        Ok(Listener { over: self.over, asked: self.asked, address: self.address, workers, stop })
     }
 }
 
 impl Listener {
-    /// The address as the configuration has it; its port may be 0.
-    pub fn asked(&self) -> SocketAddr {
-        self.asked
+    /// What is served, and the address as the configuration has it; its port may be 0.
+    pub fn asked(&self) -> (Over, SocketAddr) {
+        (self.over, self.asked)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> (Over, SocketAddr) {
+        (self.over, self.address)
     }
 
     /// UDP threads.
