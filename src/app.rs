@@ -100,7 +100,7 @@ impl App {
         let dns = dns_config(&config, &surroundings.resolv_conf);
         let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
         let tools = discovery.tools(look_up(plane.service()))?;
-        let around = forward_surroundings(&config.dns.listen, config.admin.listen, &discovery, &plane);
+        let around = forward_surroundings(&config.dns, config.admin.listen, &discovery, &plane);
         let mut forwarder = forward::Plane::bind_with(&config.forward, around, inherited.clone())?;
         let readiness = Readiness::default();
         let gate = watch::Sender::new(gate(&config));
@@ -124,8 +124,12 @@ impl App {
         let following = follow(&discovery, plane.service(), tools, &surroundings.metadata, Some(&readiness));
         plane.serve()?;
         pulses.send_replace(plane.pulses());
-        for address in plane.addresses() {
-            tracing::info!(%address, "dns listens on UDP and TCP");
+        for (over, address) in plane.all_addresses() {
+            match over {
+                dns::Over::Plain => tracing::info!(%address, "dns listens on UDP and TCP"),
+                dns::Over::Tls => tracing::info!(%address, "dns listens on TLS"),
+                dns::Over::Https => tracing::info!(%address, "dns listens on HTTPS"),
+            }
         }
         forwarder.serve();
         for (entrance, address) in forwarder.addresses() {
@@ -234,7 +238,7 @@ impl App {
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings.resolv_conf);
-        let around = forward_surroundings(&config.dns.listen, admin_address, &discovery, &self.plane);
+        let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
         self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
@@ -289,7 +293,7 @@ impl App {
 /// No region, or upstreams that cannot be set up.
 pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Result<(Arc<Table>, Vec<SourceStatus>)> {
     let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
-    let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
+    let quiet = dns_config(config, &surroundings.resolv_conf).quiet();
     let plane = Plane::bind(quiet, discovery.table(), None)?;
     let look_up = look_up(plane.service());
     let tools = discovery.tools(Arc::clone(&look_up))?;
@@ -304,7 +308,7 @@ pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Resu
 /// No region, upstreams that cannot be set up, an account that does not answer.
 pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<PrivateApis> {
     let of_discovery = discovery_config(config, surroundings).await?;
-    let quiet = dns::Config { listen: Vec::new(), ..dns_config(config, &surroundings.resolv_conf) };
+    let quiet = dns_config(config, &surroundings.resolv_conf).quiet();
     let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;
     discovery::discover(&of_discovery, look_up(plane.service())).await.map_err(anyhow::Error::msg)
 }
@@ -316,13 +320,14 @@ pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams
 
 /// What the forwarder is handed of the others.
 fn forward_surroundings(
-    dns_listen: &[SocketAddr],
+    dns_config: &dns::Config,
     admin: Option<SocketAddr>,
     discovery: &Arc<Discovery>,
     dns: &Plane,
 ) -> forward::Surroundings {
     // Those that listen, and those that will.
-    let other_listeners = dns.addresses().into_iter().chain(dns_listen.iter().copied()).chain(admin).collect();
+    let of_dns = dns.all_addresses().into_iter().chain(dns_config.listeners()).map(|(_, address)| address);
+    let other_listeners = of_dns.chain(admin).collect();
     let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
     forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
 }
@@ -331,7 +336,8 @@ fn forward_surroundings(
 fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::Result<()> {
     let forward = &config.forward;
     let entrances = [&forward.connect_listen, &forward.sni_listen, &forward.http_listen];
-    let streams = entrances.into_iter().flatten().chain(&config.dns.listen).chain(&config.admin.listen).copied();
+    let streams = entrances.into_iter().flatten().chain(&config.admin.listen).copied();
+    let streams = streams.chain(config.dns.listeners().map(|(_, address)| address));
     Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }
 

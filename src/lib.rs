@@ -35,5 +35,6 @@ pub mod notify;
 pub mod policy;
 pub mod resolv_conf;
 pub mod roots;
+pub mod server_tls;
 pub mod tcp_listener;
 pub mod whole_file;

@@ -21,15 +21,16 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("notify", &[], "a leaf: what a supervisor is told"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
+    ("server_tls", &["whole_file"], "a leaf: our certificate, for the clients of both planes, read again when it changes"),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
-        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "egress_proxy"],
+        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "server_tls", "egress_proxy"],
         "a plane knows the policy; app hands it everything else",
     ),
     (
         "forward",
-        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "egress_proxy"],
+        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "server_tls", "egress_proxy"],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
     (
@@ -41,7 +42,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("demo", &[], "a world outside Sidegate, which to it is addresses that answer DNS and take connections"),
     (
         "config",
-        &["policy", "dns", "forward", "discovery", "admin", "egress_proxy"],
+        &["policy", "dns", "forward", "discovery", "admin", "server_tls", "egress_proxy"],
         "it fills the Config that each of them owns",
     ),
     ("resolv_conf", &[], "a leaf: the name servers of this host"),

@@ -64,6 +64,8 @@ fn without_a_file_everything_has_the_documented_default() {
         zones: vec![],
         dns: dns::Config {
             listen: parsed(&["127.0.0.1:5353"]),
+            encrypted: dns::Encrypted::default(),
+            whole_vpc: false,
             workers: NonZeroUsize::MIN,
             clients: Networks::private(),
             upstreams: dns::Upstreams {

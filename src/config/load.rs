@@ -78,6 +78,8 @@ fn read(inputs: &Inputs, document: &Document, problems: &mut Vec<Problem>, facts
         zones,
         dns: dns::Config {
             listen: dns.listen,
+            encrypted: dns.encrypted,
+            whole_vpc: dns.whole_vpc,
             workers: dns.workers,
             clients: top.clients,
             upstreams: dns::Upstreams { public, vpc, zones: zone_servers },

@@ -9,7 +9,7 @@
 //! - `text`, `environment`: one layer each, as the flat keys of `document`, each with its place
 //! - `read`, `values`: one key to one value
 //! - `sections`, `arrays`: keys to the types that each plane owns
-//! - `rules`: what several keys must keep together
+//! - `rules`: what several keys must keep together; `whole_vpc`: what they must keep where a whole VPC asks us
 //! - `error`, `excerpt`, `secret`, `suggest`: how errors look, and what they never show
 
 mod arrays;
@@ -27,6 +27,7 @@ mod sections;
 mod suggest;
 mod text;
 mod values;
+mod whole_vpc;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::Config;
 use super::document::{Document, Place, Value};
 use super::error::{Problem, Reason, quoted};
 use super::read::Located;
+use super::whole_vpc;
 use crate::discovery::SourceKind;
 use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
@@ -48,6 +49,8 @@ pub(super) struct Facts {
     pub(super) has_forwarder_addresses: bool,
     /// `forward.http`'s certificate and key.
     pub(super) tls: (Option<Located<PathBuf>>, Option<Located<PathBuf>>),
+    /// Those of encrypted DNS.
+    pub(super) dns_tls: (Option<Located<PathBuf>>, Option<Located<PathBuf>>),
 }
 
 /// Checks all rules; returns what is allowed and still deserves a warning.
@@ -60,7 +63,8 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     duplicate_sources(config, facts, problems);
     duplicate_listeners(facts, problems);
     loops(facts, problems);
-    tls_pair(facts, problems);
+    tls_pairs(facts, problems);
+    whole_vpc::check(config, facts, document, problems);
     answer_by_forwarder(config, document, problems);
     via_parent(facts, document, problems);
     own_proxy(facts, problems);
@@ -191,14 +195,14 @@ fn duplicate_listeners(facts: &Facts, problems: &mut Vec<Problem>) {
 
 /// A server that is one of our own listeners would ask us what we ask it.
 fn loops(facts: &Facts, problems: &mut Vec<Problem>) {
-    let ours = || facts.listeners.iter().filter(|(key, _)| *key == "dns.listen").map(|(_, listener)| listener);
+    let ours = || facts.listeners.iter().filter(|(key, _)| key.starts_with("dns."));
     for server in &facts.servers {
         let Some(address) = server.value.address() else { continue };
-        let Some(listener) = ours().find(|listener| reaches(address, listener.value)) else { continue };
-        let rule = format!("a server cannot be ourselves: dns.listen has {}", quoted(&listener.value.to_string()));
+        let Some((key, listener)) = ours().find(|(_, listener)| reaches(address, listener.value)) else { continue };
+        let rule = format!("a server cannot be ourselves: {key} has {}", quoted(&listener.value.to_string()));
         // A default server nobody wrote is not what must change.
         if matches!(server.place, Place::Default(_)) {
-            let rule = format!("dns.listen cannot be an upstream server, and {} is one", server.shown);
+            let rule = format!("{key} cannot be an upstream server, and {} is one", server.shown);
             problems.push(listener.problem(Reason::new(rule, "listen on an address of this host")));
         } else {
             problems.push(server.problem(Reason::new(rule, "write the server that should be asked instead of us")));
@@ -218,14 +222,21 @@ fn families_meet(to: IpAddr, wildcard: IpAddr) -> bool {
     to.is_ipv4() == wildcard.is_ipv4()
 }
 
-fn tls_pair(facts: &Facts, problems: &mut Vec<Problem>) {
-    let (given, missing) = match &facts.tls {
-        (Some(given), None) => (given, "tls_key"),
-        (None, Some(given)) => (given, "tls_certificate"),
-        _ => return,
-    };
-    let rule = "forward.http needs both tls_certificate and tls_key, or neither";
-    problems.push(given.problem(Reason::new(rule, format!("set forward.http.{missing} to a PEM file"))));
+fn tls_pairs(facts: &Facts, problems: &mut Vec<Problem>) {
+    for (table, pair) in [("forward.http", &facts.tls), ("dns", &facts.dns_tls)] {
+        let (given, missing) = match pair {
+            (Some(given), None) => (given, "tls_key"),
+            (None, Some(given)) => (given, "tls_certificate"),
+            _ => continue,
+        };
+        let rule = format!("{table} needs both tls_certificate and tls_key, or neither");
+        problems.push(given.problem(Reason::new(rule, format!("set {table}.{missing} to a PEM file"))));
+    }
+    let encrypted = facts.listeners.iter().find(|(key, _)| matches!(*key, "dns.tls.listen" | "dns.https.listen"));
+    if let (Some((key, listener)), (None, None)) = (encrypted, &facts.dns_tls) {
+        let rule = format!("{key} needs a certificate to show");
+        problems.push(listener.problem(Reason::new(rule, "set dns.tls_certificate and dns.tls_key to PEM files")));
+    }
 }
 
 fn answer_by_forwarder(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
@@ -263,7 +274,7 @@ fn own_proxy(facts: &Facts, problems: &mut Vec<Problem>) {
     }
 }
 
-fn place(document: &Document, path: &str) -> Place {
+pub(super) fn place(document: &Document, path: &str) -> Place {
     document.keys.get(path).map_or_else(|| Place::Named(path.to_owned()), |node| node.place.clone())
 }
 

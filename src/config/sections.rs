@@ -12,9 +12,10 @@ use super::inputs::REGION_VARIABLES;
 use super::read::{Located, Reader, values_of};
 use super::rules::Facts;
 use super::{LogConfig, LogFormat, LogLevel, Policy, values};
-use crate::dns::ZoneAnswer;
 use crate::dns::upstream::Server;
+use crate::dns::{Encrypted, Over, ZoneAnswer};
 use crate::policy::{ApiId, HostName, Networks, Region, Upstream};
+use crate::server_tls::CertificateFiles;
 use crate::{admin, forward};
 
 /// The longest `grace` and `linger`: beyond it a supervisor has long killed us.
@@ -138,6 +139,8 @@ pub(super) struct DnsSection {
     pub(super) workers: NonZeroUsize,
     pub(super) answer: ZoneAnswer,
     pub(super) take_over: bool,
+    pub(super) encrypted: Encrypted,
+    pub(super) whole_vpc: bool,
 }
 
 /// `sni` is what `forward.sni` listens on: with `answer = "forwarder"`, names resolve to where that is reached.
@@ -148,13 +151,27 @@ pub(super) fn dns(reader: &mut Reader<'_>, sni: &[SocketAddr], facts: &mut Facts
     let forwarder = if listed.is_empty() { on_443.collect() } else { listed };
     let by_forwarder =
         reader.required_text("dns.answer", |text| values::one_of(text, &[("endpoint", false), ("forwarder", true)]));
+    let encrypted = Encrypted {
+        tls: listeners(reader, facts, Over::Tls.key()),
+        https: listeners(reader, facts, Over::Https.key()),
+        certificate: dns_certificate(reader, facts),
+    };
     let workers = reader.integer("dns.workers", (1, 256), "write the number of cores it may use").map(usize::from);
     DnsSection {
         listen: listeners(reader, facts, "dns.listen"),
         workers: workers.and_then(NonZeroUsize::new).unwrap_or_else(default_workers),
         answer: if by_forwarder == Some(true) { ZoneAnswer::Forwarder(forwarder) } else { ZoneAnswer::Endpoint },
         take_over: reader.boolean("dns.take_over"),
+        encrypted,
+        whole_vpc: reader.boolean("dns.whole_vpc"),
     }
+}
+
+fn dns_certificate(reader: &mut Reader<'_>, facts: &mut Facts) -> Option<CertificateFiles> {
+    facts.dns_tls = (reader.path("dns.tls_certificate"), reader.path("dns.tls_key"));
+    let (Some(certificate), Some(key)) = &facts.dns_tls else { return None };
+    let (certificate, key) = (certificate.value.clone(), key.value.clone());
+    Some(CertificateFiles { certificate, key, named_by: "dns.tls_certificate and tls_key" })
 }
 
 fn default_workers() -> NonZeroUsize {

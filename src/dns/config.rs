@@ -1,18 +1,27 @@
 //! What the DNS plane needs to know to run; `config` fills it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::listen::Over;
 use super::upstream::Server;
 use crate::egress_proxy::EgressProxy;
 use crate::policy::Networks;
+use crate::server_tls::CertificateFiles;
+
+/// Where a VPC's resolver is in every VPC (VPC guide, "Amazon DNS server").
+const VPC_RESOLVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253))];
 
 /// The DNS plane's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// UDP and TCP, each; empty turns the plane's listeners off.
+    /// UDP and TCP, each; empty turns them off.
     pub listen: Vec<SocketAddr>,
+    pub encrypted: Encrypted,
+    /// The VPC's resolver sends names of our zones to us: it is never asked for them, and a few clients ask for many.
+    pub whole_vpc: bool,
     /// UDP threads per address.
     pub workers: NonZeroUsize,
     /// Who may ask.
@@ -25,6 +34,17 @@ pub struct Config {
     pub extra_roots: Vec<PathBuf>,
 }
 
+/// Listeners with TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encrypted {
+    /// DNS over TLS, RFC 7858.
+    pub tls: Vec<SocketAddr>,
+    /// DNS over HTTPS, RFC 8484.
+    pub https: Vec<SocketAddr>,
+    /// There if one of them listens.
+    pub certificate: Option<CertificateFiles>,
+}
+
 /// What the names of our zones resolve to, those of rules 1 to 5.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ZoneAnswer {
@@ -34,6 +54,30 @@ pub enum ZoneAnswer {
     /// The HTTPS forwarder at these addresses, for every name that exists. `0.0.0.0` and `::` stand for the addresses of
     /// this host.
     Forwarder(Vec<IpAddr>),
+}
+
+impl Config {
+    /// Every listener: its kind, and its address with a port that may be 0.
+    pub fn listeners(&self) -> impl Iterator<Item = (Over, SocketAddr)> {
+        let of = |over, addresses: &[SocketAddr]| addresses.iter().map(|&at| (over, at)).collect::<Vec<_>>();
+        let Encrypted { tls, https, .. } = &self.encrypted;
+        of(Over::Plain, &self.listen).into_iter().chain(of(Over::Tls, tls)).chain(of(Over::Https, https))
+    }
+
+    /// This configuration without a listener.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { listen: Vec::new(), encrypted: Encrypted::default(), ..self }
+    }
+}
+
+impl Upstreams {
+    /// The first server of `public` that is the VPC's resolver, by its well-known addresses or as `vpc` has it.
+    pub fn public_in_vpc(&self) -> Option<&Server> {
+        let of = |server: &Server| server.address().map(|address| address.ip().to_canonical());
+        let vpc: Vec<IpAddr> = self.vpc.iter().filter_map(of).chain(VPC_RESOLVER).collect();
+        self.public.iter().find(|server| of(server).is_some_and(|ip| vpc.contains(&ip)))
+    }
 }
 
 /// The servers of each group. A group may be empty: its names are then SERVFAIL.

@@ -8,6 +8,7 @@
 //! - `reply`, `answer`: bytes out
 //! - [`respond()`]: the heart; no I/O
 //! - `question`, `cache`, `relevance`, `chain`, `resolver`: what is asked, remembered, dropped, cut, and in what order
+//! - `shares`: how much of it one client may have; `encrypted`: what replies over TLS have beyond others
 //! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
@@ -20,6 +21,7 @@ mod answer;
 mod cache;
 mod chain;
 mod config;
+mod encrypted;
 mod forwarder;
 mod frame;
 pub mod health;
@@ -33,19 +35,22 @@ mod reply;
 mod resolver;
 mod respond;
 mod service;
+mod shares;
 mod tally;
 pub mod upstream;
 mod wire;
 
 pub use addresses::LookUpError;
 pub use cache::Cache;
-pub use config::{Config, Upstreams, ZoneAnswer};
+pub use config::{Config, Encrypted, Upstreams, ZoneAnswer};
+pub use listen::Over;
 pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
 pub use question::Question;
 pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
-pub use service::{Counters, Service};
+pub use service::{Counters, Service, Tls};
+pub use shares::{MAX_OF_CLIENT, Shares};
 pub use tally::{Found, Tally, Total, Way};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

@@ -9,16 +9,17 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::config::{Config, ZoneAnswer};
+use super::config::{Config, Encrypted, ZoneAnswer};
 use super::forwarder;
 use super::health::Pulse;
-use super::listen::{Bound, Listener};
+use super::listen::{Bound, Listener, Over};
 use super::resolver::{Observer, Resolver};
-use super::service::{Counters, Service};
+use super::service::{Counters, Service, Tls};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::inherited::Inherited;
 use crate::interfaces;
-use crate::policy::{Addresses, Table};
+use crate::policy::{Addresses, HostName, Table};
+use crate::server_tls::{Certificate, CertificateError};
 use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
@@ -27,6 +28,8 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The DNS plane. Dropping it ends its listeners.
 pub struct Plane {
     config: Config,
+    /// The zones that the `vpc` group is never asked for.
+    never: Vec<HostName>,
     service: watch::Sender<Arc<Service>>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
@@ -46,12 +49,18 @@ impl std::fmt::Debug for Plane {
 /// Why the plane cannot start, or cannot change to another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
-    #[error("dns.listen: cannot bind {address}: {}", bind_advice(.error, .address))]
-    Bind { address: SocketAddr, error: io::Error },
-    #[error("dns.listen: cannot serve {address}: {error}")]
-    Serve { address: SocketAddr, error: io::Error },
-    #[error("{server} is this resolver itself, by dns.listen {address}: name another server in [upstream]")]
-    Loop { server: Server, address: SocketAddr },
+    #[error("{}: cannot bind {address}: {}", .over.key(), bind_advice(.error, .address))]
+    Bind { over: Over, address: SocketAddr, error: io::Error },
+    #[error("{}: cannot serve {address}: {error}", .over.key())]
+    Serve { over: Over, address: SocketAddr, error: io::Error },
+    #[error("{server} is this resolver itself, by {} {address}: name another server in [upstream]", .over.key())]
+    Loop { server: Server, over: Over, address: SocketAddr },
+    #[error(
+        "upstream.public has {0}, which is the VPC's resolver, and with dns.whole_vpc that asks us: name servers outside the VPC"
+    )]
+    PublicInVpc(Server),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error(transparent)]
     Upstreams(#[from] UpstreamsError),
 }
@@ -79,14 +88,22 @@ impl Plane {
         observer: Option<Observer>,
         inherited: Inherited,
     ) -> Result<Self, PlaneError> {
-        let bound = bind_all(&config.listen, &config, &inherited)?;
-        let addresses: Vec<SocketAddr> = bound.iter().map(Bound::address).collect();
+        let bound = bind_all(config.listeners(), &config, &inherited)?;
+        let addresses: Vec<_> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
-        let upstreams = upstreams_of(&config)?;
+        let never = kept_from_vpc(&config, &table);
+        let upstreams = upstreams_of(&config, never.clone())?;
         let resolver = Arc::new(Resolver::new(table, upstreams, CACHE_BYTES, observer));
-        let (clients, forwarder) = (config.clients.clone(), forwarder_of(&config));
-        let service = Service { resolver, clients, forwarder, counters: Arc::new(Counters::default()) };
+        let service = Service {
+            resolver,
+            clients: config.clients.clone(),
+            forwarder: forwarder_of(&config),
+            tls: tls_of(&config, None)?,
+            shares: (!config.whole_vpc).then(Arc::default),
+            counters: Arc::new(Counters::default()),
+        };
         Ok(Self {
+            never,
             config,
             service: watch::Sender::new(Arc::new(service)),
             bound,
@@ -96,14 +113,20 @@ impl Plane {
         })
     }
 
-    /// The addresses bound, in the order of the configuration, with the ports the system chose.
+    /// The addresses of UDP and TCP, in the order of the configuration, with the ports the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
+        let plain = |(over, address)| (over == Over::Plain).then_some(address);
+        self.all_addresses().into_iter().filter_map(plain).collect()
+    }
+
+    /// All addresses bound, the encrypted ones too.
+    pub fn all_addresses(&self) -> Vec<(Over, SocketAddr)> {
         self.listeners.iter().map(Listener::address).chain(self.bound.iter().map(Bound::address)).collect()
     }
 
     /// To tell which listeners are alive.
     pub fn pulses(&self) -> Vec<Pulse> {
-        self.listeners.iter().map(Listener::pulse).collect()
+        self.listeners.iter().filter_map(Listener::pulse).collect()
     }
 
     /// To reach the resolver of the configuration in force, whichever that is.
@@ -123,8 +146,9 @@ impl Plane {
 
     fn start(&self, bound: Vec<Bound>) -> Result<Vec<Listener>, PlaneError> {
         let start = |bound: Bound| {
-            let address = bound.address();
-            bound.serve(self.service.subscribe(), &self.tracker).map_err(|error| PlaneError::Serve { address, error })
+            let (over, address) = bound.address();
+            let served = bound.serve(self.service.subscribe(), &self.tracker);
+            served.map_err(|error| PlaneError::Serve { over, address, error })
         };
         bound.into_iter().map(start).collect()
     }
@@ -140,31 +164,40 @@ impl Plane {
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<(), PlaneError> {
-        let is_new = |address: &&SocketAddr| !self.config.listen.contains(address);
-        let added: Vec<SocketAddr> = config.listen.iter().filter(is_new).copied().collect();
-        let bound = bind_all(&added, &config, &self.inherited)?;
-        let addresses: Vec<SocketAddr> = self.addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
+        let is_new = |asked: &(Over, SocketAddr)| self.config.listeners().all(|listener| listener != *asked);
+        let bound = bind_all(config.listeners().filter(is_new), &config, &self.inherited)?;
+        let addresses: Vec<_> = self.all_addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
+        let never = kept_from_vpc(&config, &table);
         let same_upstreams = config.upstreams == self.config.upstreams
+            && never == self.never
             && config.egress_proxy == self.config.egress_proxy
             && config.extra_roots == self.config.extra_roots;
         let resolver = if same_upstreams {
             current.resolver.with_table(table, observer)
         } else {
-            let upstreams = upstreams_of(&config)?;
+            let upstreams = upstreams_of(&config, never.clone())?;
             Resolver::new(table, upstreams, CACHE_BYTES, observer)
         };
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let (resolver, clients, counters) = (Arc::new(resolver), config.clients.clone(), Arc::clone(&current.counters));
+        let tls = tls_of(&config, current.tls.as_ref())?;
         let started = self.start(bound)?;
-        let forwarder = forwarder_of(&config);
-        self.service.send_replace(Arc::new(Service { resolver, clients, forwarder, counters }));
+        let service = Service {
+            resolver: Arc::new(resolver),
+            clients: config.clients.clone(),
+            forwarder: forwarder_of(&config),
+            tls,
+            shares: (!config.whole_vpc).then(|| current.shares.clone().unwrap_or_default()),
+            counters: Arc::clone(&current.counters),
+        };
+        self.service.send_replace(Arc::new(service));
         self.listeners.extend(started);
-        self.listeners.retain(|listener| config.listen.contains(&listener.asked()));
-        self.config = config;
+        let wanted: Vec<_> = config.listeners().collect();
+        self.listeners.retain(|listener| wanted.contains(&listener.asked()));
+        (self.config, self.never) = (config, never);
         Ok(())
     }
 
@@ -176,14 +209,44 @@ impl Plane {
     }
 }
 
-fn bind_all(addresses: &[SocketAddr], config: &Config, inherited: &Inherited) -> Result<Vec<Bound>, PlaneError> {
-    let bind =
-        |&address| Bound::new(address, config.workers, inherited).map_err(|error| PlaneError::Bind { address, error });
-    addresses.iter().map(bind).collect()
+fn bind_all(
+    asked: impl Iterator<Item = (Over, SocketAddr)>,
+    config: &Config,
+    inherited: &Inherited,
+) -> Result<Vec<Bound>, PlaneError> {
+    let bind = |(over, address)| {
+        Bound::new(over, address, config.workers, inherited).map_err(|error| PlaneError::Bind { over, address, error })
+    };
+    asked.map(bind).collect()
 }
 
-fn upstreams_of(config: &Config) -> Result<Upstreams, UpstreamsError> {
-    Upstreams::new(&config.upstreams, &config.extra_roots, config.egress_proxy.as_ref())
+/// The zones whose names come back to us from the VPC's resolver.
+fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Vec<HostName> {
+    if !config.whole_vpc {
+        return Vec::new();
+    }
+    table.borrow().zones().iter().map(|zone| zone.name).collect()
+}
+
+fn upstreams_of(config: &Config, never: Vec<HostName>) -> Result<Upstreams, PlaneError> {
+    if let Some(server) = config.upstreams.public_in_vpc().filter(|_| config.whole_vpc) {
+        return Err(PlaneError::PublicInVpc(server.clone()));
+    }
+    let (roots, proxy) = (&config.extra_roots, config.egress_proxy.as_ref());
+    Ok(Upstreams::keeping_from_vpc(never, &config.upstreams, roots, proxy)?)
+}
+
+/// What encrypted listeners show: of the same files the certificate in use, read again.
+fn tls_of(config: &Config, current: Option<&Tls>) -> Result<Option<Tls>, CertificateError> {
+    let Encrypted { tls, https, certificate } = &config.encrypted;
+    let Some(files) = certificate.as_ref().filter(|_| !tls.is_empty() || !https.is_empty()) else { return Ok(None) };
+    if let Some(current) = current.filter(|current| current.certificate.files() == files) {
+        current.certificate.refresh();
+        return Ok(Some(current.clone()));
+    }
+    let certificate = Certificate::read(files.clone())?;
+    certificate.follow();
+    Tls::new(certificate).map(Some)
 }
 
 /// What the names of our zones resolve to, unless it is endpoint and public addresses.
@@ -196,13 +259,14 @@ fn forwarder_of(config: &Config) -> Option<Addresses> {
 }
 
 /// A server that is one of our own listeners would send every question round in a circle.
-fn refuse_loops(config: &Config, listeners: &[SocketAddr]) -> Result<(), PlaneError> {
+fn refuse_loops(config: &Config, listeners: &[(Over, SocketAddr)]) -> Result<(), PlaneError> {
     let upstreams = &config.upstreams;
     let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
     for server in upstreams.public.iter().chain(&upstreams.vpc).chain(upstreams.zones.iter().flatten()) {
         let Some(address) = server.address() else { continue };
-        if let Some(&listener) = listeners.iter().find(|listener| interfaces::reaches(address, **listener, &own)) {
-            return Err(PlaneError::Loop { server: server.clone(), address: listener });
+        let reached = listeners.iter().find(|(_, listener)| interfaces::reaches(address, *listener, &own));
+        if let Some(&(over, address)) = reached {
+            return Err(PlaneError::Loop { server: server.clone(), over, address });
         }
     }
     Ok(())

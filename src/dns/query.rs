@@ -27,6 +27,8 @@ pub struct Edns<'p> {
     pub dnssec_ok: bool,
     /// The payload of a client subnet option, RFC 7871.
     pub client_subnet: Option<&'p [u8]>,
+    /// Whether it is padded, RFC 7830.
+    pub padded: bool,
 }
 
 /// A packet that gets no regular answer.
@@ -118,7 +120,7 @@ impl<'p> Edns<'p> {
         if !reader.at_end() {
             return Err(Malformed);
         }
-        let mut client_subnet = None;
+        let (mut client_subnet, mut padded) = (None, false);
         let mut reader = Reader::new(options, 0);
         while !reader.at_end() {
             let (code, length) = (reader.u16()?, reader.u16()?);
@@ -126,8 +128,9 @@ impl<'p> Edns<'p> {
             if code == option::CLIENT_SUBNET {
                 client_subnet = Some(well_formed_subnet(value)?);
             }
+            padded |= code == option::PADDING;
         }
-        Ok((Some(Self { udp_size, dnssec_ok: flags & 0x80 != 0, client_subnet }), version))
+        Ok((Some(Self { udp_size, dnssec_ok: flags & 0x80 != 0, client_subnet, padded }), version))
     }
 }
 

@@ -358,6 +358,7 @@ fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer 
             ExtendedError::NoReachableAuthority
         }
         AskError::Malformed => ExtendedError::InvalidData,
+        AskError::ComesBack(_) => ExtendedError::Prohibited,
         AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) | AskError::Egress(_) => {
             ExtendedError::NetworkError
         }

@@ -1,9 +1,11 @@
-//! What every listener shares: the resolver, the access list, and the bounds on what may be under way.
+//! What every listener shares: the resolver, the access list, the certificate, and the bounds on what may be under way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use rustls::ServerConfig;
 
 use super::forwarder::{self, StandIn};
 use super::query::Query;
@@ -11,10 +13,12 @@ use super::question::Question;
 use super::reply::{self, ReplyLimit};
 use super::resolver::{Resolved, Resolver};
 use super::respond::{Outcome, Responded, Sources, respond};
+use super::shares::{Shares, Turn};
 use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
+use crate::server_tls::{Certificate, CertificateError};
 
 /// One configuration of the plane at work; a reload replaces it whole.
 #[derive(Debug)]
@@ -23,7 +27,29 @@ pub struct Service {
     pub clients: Networks,
     /// Where the HTTPS forwarder is, if the names of our zones resolve to it.
     pub forwarder: Option<Addresses>,
+    /// What encrypted listeners show.
+    pub tls: Option<Tls>,
+    /// How many queries of one client may wait; `None` where few clients ask for many.
+    pub shares: Option<Arc<Shares>>,
     pub counters: Arc<Counters>,
+}
+
+/// A certificate and the settings of the two kinds of encrypted listeners.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub certificate: Arc<Certificate>,
+    pub dot: Arc<ServerConfig>,
+    pub doh: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// # Errors
+    /// None that the provider we are built with can cause.
+    pub fn new(certificate: Arc<Certificate>) -> Result<Self, CertificateError> {
+        // RFC 7858 section 3.1 as registered with IANA, RFC 9113 section 3.2, RFC 7301.
+        let (dot, doh) = (certificate.settings(&[b"dot"])?, certificate.settings(&[b"h2", b"http/1.1"])?);
+        Ok(Self { certificate, dot, doh })
+    }
 }
 
 /// What was answered and what happened at the bounds, counted since the start; reloads change nothing about it.
@@ -37,6 +63,10 @@ pub struct Counters {
     pub shed: AtomicU64,
     /// Queries that were our own, come back.
     pub looped: AtomicU64,
+    /// Queries of clients that had too many waiting already.
+    pub greedy: AtomicU64,
+    /// Encrypted connections that ended before TLS was agreed on.
+    pub handshakes_failed: AtomicU64,
     /// TCP connections closed to make room for newer ones.
     pub evicted: AtomicU64,
     /// Failures to accept a TCP connection.
@@ -55,6 +85,15 @@ pub struct Pending {
     packet: Box<[u8]>,
     upstream: Upstream,
     limit: ReplyLimit,
+    /// Among those of its client.
+    _turn: Turn,
+}
+
+impl Pending {
+    /// The query as it came.
+    pub fn packet(&self) -> &[u8] {
+        &self.packet
+    }
 }
 
 impl Service {
@@ -95,7 +134,15 @@ impl Service {
                 self.fail(packet, protocol, way, "this resolver is among its own upstream servers", out);
                 None
             }
-            Outcome::Ask(upstream) => Some(Pending { packet: packet.into(), upstream, limit }),
+            Outcome::Ask(upstream) => {
+                let turn = self.shares.as_ref().map_or_else(|| Some(Turn::uncounted()), |all| all.take(client.ip()));
+                if let Some(turn) = turn {
+                    return Some(Pending { packet: packet.into(), upstream, limit, _turn: turn });
+                }
+                Counters::count(&self.counters.greedy);
+                self.fail(packet, protocol, way, "too many queries of this client wait for an upstream", out);
+                None
+            }
         }
     }
 
@@ -110,6 +157,18 @@ impl Service {
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
         let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
         self.counters.answered.count(protocol, pending.upstream.into(), found, rcode);
+    }
+
+    /// As [`Service::finish`], in a task of its own: the query of a client that goes away meanwhile still counts as one of
+    /// its own until what was asked for it is over.
+    pub async fn finish_apart(self: Arc<Self>, pending: Pending) -> Vec<u8> {
+        let finishing = tokio::spawn(async move {
+            let mut reply = Vec::new();
+            self.finish(&pending, &mut reply).await;
+            reply
+        });
+        // It fails only where the runtime ends.
+        finishing.await.unwrap_or_default()
     }
 
     /// Refuses a query because too many wait already.

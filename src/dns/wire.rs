@@ -67,6 +67,8 @@ pub mod flag {
 pub mod option {
     /// RFC 7871.
     pub const CLIENT_SUBNET: u16 = 8;
+    /// RFC 7830.
+    pub const PADDING: u16 = 12;
     /// RFC 8914.
     pub const EXTENDED_ERROR: u16 = 15;
 }

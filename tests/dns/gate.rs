@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use sidegate::dns::upstream::Server;
-use sidegate::dns::{Config, Observer, Plane, PlaneError, Upstreams, ZoneAnswer};
+use sidegate::dns::{Config, Encrypted, Observer, Plane, PlaneError, Upstreams, ZoneAnswer};
 use sidegate::policy::{
     Addresses, Endpoint, EndpointIndex, Knowledge, Names, Networks, Origin, PrivateIds, Table, Upstream as Group,
 };
@@ -51,6 +51,8 @@ pub fn with_ids(table: &mut Table, known: &[&str]) {
 pub fn config(listen: &[SocketAddr], upstreams: Upstreams) -> Config {
     Config {
         listen: listen.to_vec(),
+        encrypted: Encrypted::default(),
+        whole_vpc: false,
         workers: NonZeroUsize::MIN,
         clients: Networks::private(),
         upstreams,

@@ -1,10 +1,19 @@
-//! The plane's own listeners, UDP and TCP on each address.
+//! The plane's own listeners: UDP and TCP on each address, DNS over TLS, DNS over HTTPS.
 //!
 //! - `socket`: datagrams in batches; the one module with `unsafe`
 //! - `udp`: a thread per worker around `respond`
-//! - `tcp`: pipelining, and how much one connection may ask
-//! - [`Listener`]: both on one address, bound before anything is served
+//! - `accept`: who may connect, and how many; TLS
+//! - `tcp`: messages on a stream, encrypted or not: pipelining, and how much one connection may ask
+//! - `https`: messages in HTTP; `exchange`: one of them; `activity`: when a connection has had its time
+//! - [`Listener`]: all of one address, bound before anything is served
+//!
+//! hickory-server would carry the encrypted ones too, but with bounds of its own: one query after another on a connection,
+//! no cap on connections, and a shutdown that drops what is under way. Here all share what the plain ones are held by.
 
+mod accept;
+mod activity;
+mod exchange;
+mod https;
 mod socket;
 mod tcp;
 mod udp;
@@ -32,9 +41,32 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// Times another port is tried where the system chose one that UDP has taken.
 const PORT_TRIES: usize = 16;
 
+/// What carries messages at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// UDP and TCP, in the clear.
+    Plain,
+    /// TLS, RFC 7858.
+    Tls,
+    /// HTTPS, RFC 8484.
+    Https,
+}
+
+impl Over {
+    /// The key of the configuration that lists such addresses.
+    pub fn key(self) -> &'static str {
+        match self {
+            Over::Plain => "dns.listen",
+            Over::Tls => "dns.tls.listen",
+            Over::Https => "dns.https.listen",
+        }
+    }
+}
+
 /// An address with all its sockets bound, not served yet.
 #[derive(Debug)]
 pub struct Bound {
+    over: Over,
     asked: SocketAddr,
     address: SocketAddr,
     udp: Vec<Socket>,
@@ -53,6 +85,7 @@ struct Kinds {
 /// An address being served; dropping it ends that.
 #[derive(Debug)]
 pub struct Listener {
+    over: Over,
     asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
@@ -61,36 +94,42 @@ pub struct Listener {
 }
 
 impl Bound {
-    /// Binds UDP and TCP, unless they are among the inherited ones. Port 0 lets the system choose one port for both.
+    /// Binds UDP and TCP, or TCP alone for what is encrypted, unless they are among the inherited ones. Port 0 lets the system
+    /// choose one port for both.
     ///
     /// A second process on the same address is an error although the UDP workers share it by SO_REUSEPORT: the TCP
     /// socket does not, and it is bound first.
     ///
     /// # Errors
     /// The system's; `AddrInUse` where anybody else has the address.
-    pub fn new(address: SocketAddr, workers: NonZeroUsize, inherited: &Inherited) -> io::Result<Self> {
-        let (udp, tcp) = (inherited.udp(address)?, inherited.tcp(address)?);
-        if udp.is_some() || tcp.is_some() {
-            let inherited = Kinds { udp: udp.is_some(), tcp: tcp.is_some() };
+    pub fn new(over: Over, address: SocketAddr, workers: NonZeroUsize, inherited: &Inherited) -> io::Result<Self> {
+        let udp = if over == Over::Plain { inherited.udp(address)? } else { None };
+        let tcp = inherited.tcp(address)?;
+        let kinds = Kinds { udp: udp.is_some(), tcp: tcp.is_some() };
+        if over != Over::Plain {
+            let tcp = tcp.map_or_else(|| tcp_listener::bind(address), Ok)?;
+            let bound = tcp.local_addr()?;
+            return Ok(Self { over, asked: address, address: bound, udp: Vec::new(), tcp, inherited: kinds });
+        }
+        if kinds.udp || kinds.tcp {
             let tcp = tcp.map_or_else(|| tcp_listener::bind(address), Ok)?;
             let udp = udp.map_or_else(|| bind_udp(address, workers), |socket| share(&socket, workers))?;
-            return Ok(Self { asked: address, address, udp, tcp, inherited });
+            return Ok(Self { over, asked: address, address, udp, tcp, inherited: kinds });
         }
-        let inherited = Kinds { udp: false, tcp: false };
         for _ in 0..PORT_TRIES {
             let tcp = tcp_listener::bind(address)?;
             let actual = tcp.local_addr()?;
             match bind_udp(actual, workers) {
                 Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-                udp => return Ok(Self { asked: address, address: actual, udp: udp?, tcp, inherited }),
+                udp => return Ok(Self { over, asked: address, address: actual, udp: udp?, tcp, inherited: kinds }),
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    /// The address, with the port the system chose.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// What is served there, and the address with the port the system chose.
+    pub fn address(&self) -> (Over, SocketAddr) {
+        (self.over, self.address)
     }
 
     /// Serves, until the result is dropped. Replies still owed then are counted by `tracker`.
@@ -114,24 +153,25 @@ impl Bound {
         });
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
-        tracker.spawn(tcp::serve(tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
-        Ok(Listener { asked: self.asked, address: self.address, workers, answered, stop })
+        tracker.spawn(accept::serve(self.over, tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
+        let (over, asked, address) = (self.over, self.asked, self.address);
+        Ok(Listener { over, asked, address, workers, answered, stop })
     }
 }
 
 impl Listener {
-    /// The address as the configuration has it; its port may be 0.
-    pub fn asked(&self) -> SocketAddr {
-        self.asked
+    /// What is served, and the address as the configuration has it; its port may be 0.
+    pub fn asked(&self) -> (Over, SocketAddr) {
+        (self.over, self.asked)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> (Over, SocketAddr) {
+        (self.over, self.address)
     }
 
-    /// To tell whether it is alive.
-    pub fn pulse(&self) -> Pulse {
-        Pulse::new(self.address, self.answered.clone())
+    /// To tell whether it is alive, where it listens on UDP.
+    pub fn pulse(&self) -> Option<Pulse> {
+        (self.over == Over::Plain).then(|| Pulse::new(self.address, self.answered.clone()))
     }
 
     /// UDP threads.

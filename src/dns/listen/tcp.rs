@@ -1,8 +1,7 @@
-//! The TCP listener (RFC 7766): queries may be pipelined, answers leave as they are ready, and no client can hold more
-//! than its share.
+//! Messages on a stream (RFC 7766), in the clear or over TLS (RFC 7858): queries may be pipelined, answers leave as they are
+//! ready, and no client can hold more than its share.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,105 +9,61 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::accept::Connection;
+use crate::dns::encrypted;
 use crate::dns::frame::FrameReader;
 use crate::dns::reply::ReplyLimit;
-use crate::dns::service::{Counters, Pending, Service};
-use crate::tcp_listener::{self, Bounds, Connections, Place};
+use crate::dns::service::{Pending, Service};
 
 /// A connection must bring a whole query within this, each time; RFC 7766 section 6.2.3 leaves the figure to us.
 const IDLE: Duration = Duration::from_secs(10);
+/// The same for one that took a handshake to make (RFC 7858 section 3.4).
+const ENCRYPTED_IDLE: Duration = Duration::from_secs(30);
 /// A client that does not read its answers for so long is gone.
-const WRITE: Duration = Duration::from_secs(5);
+pub(super) const WRITE: Duration = Duration::from_secs(5);
 /// When the listener ends, a connection is read until it has been silent for so long, so that what its client had sent by
 /// then is answered.
-const LAST_SILENCE: Duration = Duration::from_millis(50);
+pub(super) const LAST_SILENCE: Duration = Duration::from_millis(50);
 /// Times it is read at most after that: a client that goes on asking does not keep the listener.
 const LAST_READS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
-const MAX_WAITING: usize = 64;
+pub(super) const MAX_WAITING: usize = 64;
 /// Replies are gathered up to this size before they are written.
 const WRITE_AT: usize = 16 * 1024;
-/// Connections of one listener.
-const BOUNDS: Bounds = Bounds { total: 1024, per_client: 64 };
 
-/// Accepts until `stop`, then lets connections finish what they have asked. Who waits in the queue of an inherited socket
-/// is the next process's.
+/// Serves a connection until its client has no more to ask, is silent for too long, or has to go.
 pub(super) async fn serve(
-    listener: TcpListener,
-    inherited: bool,
-    service: watch::Receiver<Arc<Service>>,
-    stop: CancellationToken,
-    tracker: TaskTracker,
-) {
-    let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
-    let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
-    let admit = |stream, client| acceptor.admit(stream, client);
-    if inherited {
-        tcp_listener::accept_until(&listener, &stop, admit, failed).await;
-    } else {
-        tcp_listener::accept(listener, &stop, admit, failed).await;
-    }
+    stream: impl AsyncRead + AsyncWrite,
+    connection: Connection,
+    is_encrypted: bool,
+) -> io::Result<()> {
+    Stream { connection, is_encrypted }.serve(stream).await
 }
 
-/// What every connection of a listener shares.
-struct Acceptor {
-    service: watch::Receiver<Arc<Service>>,
-    stop: CancellationToken,
-    tracker: TaskTracker,
-    connections: Arc<Connections>,
+struct Stream {
+    connection: Connection,
+    is_encrypted: bool,
 }
 
-impl Acceptor {
-    fn admit(&self, stream: TcpStream, client: SocketAddr) {
-        let current = Arc::clone(&self.service.borrow());
-        if !current.clients.contains(client.ip()) {
-            return;
-        }
-        // Answers are whole when they are written; there is nothing to wait for.
-        let _ = stream.set_nodelay(true);
-        // All of a host's programs share loopback.
-        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback());
-        let (place, evicted) = self.connections.admit(counted_as, Instant::now(), CancellationToken::new());
-        if evicted {
-            Counters::count(&current.counters.evicted);
-        }
-        let connection = Connection { service: self.service.clone(), client, place, stop: self.stop.clone() };
-        self.tracker.spawn(async move {
-            // How a connection ends concerns nobody but its client.
-            let _ = connection.serve(stream).await;
-        });
-    }
-}
-
-struct Connection {
-    service: watch::Receiver<Arc<Service>>,
-    client: SocketAddr,
-    place: Place,
-    stop: CancellationToken,
-}
-
-impl Connection {
+impl Stream {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+        let Connection { place, stop, .. } = &self.connection;
         let (mut read, mut write) = tokio::io::split(stream);
         let mut frames = FrameReader::default();
         let mut waiting: FuturesUnordered<Waiting> = FuturesUnordered::new();
         let mut replies = Vec::new();
         let mut reply = Vec::new();
         let mut reading = true;
-        let mut patience = IDLE;
+        let mut patience = if self.is_encrypted { ENCRYPTED_IDLE } else { IDLE };
         let mut reads_left = usize::MAX;
         let mut deadline = tokio::time::Instant::now() + patience;
         while reading || !waiting.is_empty() {
             let mut silent = false;
             tokio::select! {
-                () = self.place.close.cancelled() => return Ok(()),
-                () = self.stop.cancelled(), if reads_left > LAST_READS => {
+                () = place.close.cancelled() => return Ok(()),
+                () = stop.cancelled(), if reads_left > LAST_READS => {
                     (patience, reads_left) = (LAST_SILENCE, LAST_READS);
                     deadline = tokio::time::Instant::now() + patience;
                 }
@@ -124,7 +79,7 @@ impl Connection {
                                 let Some(packet) = frames.next_buffered() else { break };
                                 self.handle(packet, &mut reply, &mut replies, &mut waiting);
                             }
-                            self.place.has_asked(Instant::now());
+                            place.has_asked(Instant::now());
                             deadline = tokio::time::Instant::now() + patience;
                             reads_left -= 1;
                             reading = reads_left > 0;
@@ -140,15 +95,15 @@ impl Connection {
             if silent && reads_left <= LAST_READS {
                 reading = false;
             } else if silent && (waiting.is_empty() || frames.is_amid()) {
-                return Ok(());
+                break;
             } else if silent {
                 // The client waits for us, not we for it.
                 deadline = tokio::time::Instant::now() + patience;
             }
             if !replies.is_empty() {
                 tokio::select! {
-                    () = self.place.close.cancelled() => return Ok(()),
-                    written = timeout(WRITE, write.write_all(&replies)) => written??,
+                    () = place.close.cancelled() => return Ok(()),
+                    written = timeout(WRITE, send(&mut write, &replies)) => written??,
                 }
                 replies.clear();
                 replies.shrink_to(WRITE_AT);
@@ -164,11 +119,16 @@ impl Connection {
         replies: &mut Vec<u8>,
         waiting: &mut FuturesUnordered<Waiting>,
     ) {
-        let service = Arc::clone(&self.service.borrow());
+        let service = Arc::clone(&self.connection.service.borrow());
         let table = service.resolver.table();
-        match service.handle(packet, self.client, &table, Instant::now(), ReplyLimit::Stream, reply) {
-            None => put_frame(replies, reply),
-            Some(pending) => waiting.push(Box::pin(wait(service, pending))),
+        match service.handle(packet, self.connection.client, &table, Instant::now(), ReplyLimit::Stream, reply) {
+            None => {
+                if self.is_encrypted {
+                    encrypted::pad(packet, reply);
+                }
+                put_frame(replies, reply);
+            }
+            Some(pending) => waiting.push(Box::pin(wait(service, pending, self.is_encrypted))),
         }
     }
 }
@@ -176,10 +136,19 @@ impl Connection {
 /// A query that waits for an upstream, and becomes its reply.
 type Waiting = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 
-async fn wait(service: Arc<Service>, pending: Pending) -> Vec<u8> {
-    let mut reply = Vec::new();
-    service.finish(&pending, &mut reply).await;
+async fn wait(service: Arc<Service>, pending: Pending, is_encrypted: bool) -> Vec<u8> {
+    let query: Option<Box<[u8]>> = is_encrypted.then(|| pending.packet().into());
+    let mut reply = service.finish_apart(pending).await;
+    if let Some(query) = query {
+        encrypted::pad(&query, &mut reply);
+    }
     reply
+}
+
+/// Writes all, through whatever holds bytes back, as TLS does.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// Appends a reply in its frame; an empty one is none.
@@ -192,22 +161,28 @@ fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
-    use tokio::time::sleep;
+    use std::net::SocketAddr;
 
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::sync::watch;
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::accept::BOUNDS;
     use super::*;
     use crate::dns::question::Question;
     use crate::dns::resolver::Resolver;
     use crate::dns::upstream::Upstreams;
     use crate::dns::wire::rtype;
     use crate::policy::{Networks, Table};
+    use crate::tcp_listener::Connections;
 
     /// A connection being served, its far end, and what ends its listener.
     fn connection(buffer: usize) -> (DuplexStream, CancellationToken) {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
         let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        let service = Service { resolver, clients: Networks::private(), forwarder: None, counters: Arc::default() };
+        let service = Service { resolver, clients: Networks::private(), forwarder: None, tls: None, shares: None, counters: Arc::default() };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
         let (place, _) = Connections::new(BOUNDS).admit(None, Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
@@ -218,7 +193,7 @@ mod tests {
             stop: stop.clone(),
         };
         let (near, far) = duplex(buffer);
-        tokio::spawn(async move { connection.serve(near).await });
+        tokio::spawn(async move { serve(near, connection, false).await });
         (far, stop)
     }
 

@@ -31,6 +31,9 @@ pub enum AskError {
     Egress(#[from] EgressError),
     #[error("no server is configured")]
     NoServer,
+    /// With `dns.whole_vpc`: the VPC's resolver would ask us.
+    #[error("{0} comes back to us from the VPC's resolver, so it is not asked: use a name outside of this zone")]
+    ComesBack(String),
     #[error("answered {0}")]
     Lame(&'static str),
 }

@@ -4,6 +4,7 @@
 //! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS), `https` or `quic`
 //! - `bootstrap`: where a server is that is known by name
 //! - `health`, `group`: which server is asked first, and when the next
+//! - `vpc`: what the VPC's resolver is never asked
 //! - [`Upstreams`]: all groups of the plane; the only way out of it
 
 mod bootstrap;
@@ -17,6 +18,7 @@ mod server;
 mod stream;
 mod udp;
 mod upstreams;
+mod vpc;
 
 pub use self::udp::ask as ask_udp;
 pub use exchange::{AskError, OwnSockets, Protocol};

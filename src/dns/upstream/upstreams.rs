@@ -11,11 +11,12 @@ use super::exchange::{AskError, OwnSockets};
 use super::group::Group;
 use super::peer::Peer;
 use super::server::{Server, Transport};
+use super::vpc::VpcGroup;
 use crate::dns::config;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::Upstream;
+use crate::policy::{HostName, Upstream};
 use crate::roots::{self, RootsError};
 
 /// Within this a server's own name must resolve.
@@ -27,7 +28,7 @@ const PROBE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Upstreams {
     public: Group,
-    vpc: Arc<Group>,
+    vpc: Arc<VpcGroup>,
     zones: Vec<Group>,
     own: OwnSockets,
 }
@@ -52,6 +53,19 @@ impl Upstreams {
         extra_roots: &[PathBuf],
         egress: Option<&EgressProxy>,
     ) -> Result<Self, UpstreamsError> {
+        Self::keeping_from_vpc(Vec::new(), servers, extra_roots, egress)
+    }
+
+    /// As [`Upstreams::new`]; the `vpc` group is never asked for a name in one of the zones `never`.
+    ///
+    /// # Errors
+    /// As [`Upstreams::new`].
+    pub fn keeping_from_vpc(
+        never: Vec<HostName>,
+        servers: &config::Upstreams,
+        extra_roots: &[PathBuf],
+        egress: Option<&EgressProxy>,
+    ) -> Result<Self, UpstreamsError> {
         let all = || servers.public.iter().chain(&servers.vpc).chain(servers.zones.iter().flatten());
         let encrypted = all().any(|server| !matches!(server.transport, Transport::Udp | Transport::Tcp));
         let tls = Arc::new(if encrypted { roots::client_config(extra_roots)? } else { roots::trusting_nobody()? });
@@ -65,7 +79,7 @@ impl Upstreams {
         };
         Ok(Self {
             public: group(&servers.public)?,
-            vpc: Arc::new(group(&servers.vpc)?),
+            vpc: Arc::new(VpcGroup::new(group(&servers.vpc)?, never)),
             zones: servers.zones.iter().map(|zone| group(zone)).collect::<Result<_, _>>()?,
             own,
         })
@@ -81,14 +95,14 @@ impl Upstreams {
     /// # Errors
     /// As `Group::ask`.
     pub async fn ask(&self, upstream: Upstream, question: &Question, deadline: Instant) -> Result<Message, AskError> {
-        let group = match upstream {
-            Upstream::Public => &self.public,
-            Upstream::Vpc => &*self.vpc,
-            Upstream::Zone(position) => self.zones.get(position).ok_or(AskError::NoServer)?,
-        };
         let vpc = Arc::clone(&self.vpc);
         let bootstrap = move |question| bootstrap(Arc::clone(&vpc), question);
-        if let Some(peer) = group.claim_probe() {
+        let probed = match upstream {
+            Upstream::Public => self.public.claim_probe(),
+            Upstream::Vpc => self.vpc.claim_probe(question),
+            Upstream::Zone(position) => self.zones.get(position).and_then(Group::claim_probe),
+        };
+        if let Some(peer) = probed {
             // Its outcome is kept by the peer itself; the client waits for the first choice only.
             let (question, bootstrap) = (question.clone(), bootstrap.clone());
             tokio::spawn(async move {
@@ -97,16 +111,23 @@ impl Upstreams {
                 }
             });
         }
-        group.ask(question, &bootstrap, deadline).await
+        match upstream {
+            Upstream::Public => self.public.ask(question, &bootstrap, deadline).await,
+            Upstream::Vpc => self.vpc.ask(question, &bootstrap, deadline).await,
+            Upstream::Zone(position) => {
+                let group = self.zones.get(position).ok_or(AskError::NoServer)?;
+                group.ask(question, &bootstrap, deadline).await
+            }
+        }
     }
 
     /// One line per server, for operators: its address, failures in a row, smoothed time to an answer.
     pub fn states(&self) -> Vec<(Upstream, String, u32, Option<Duration>)> {
-        let groups = [(Upstream::Public, &self.public), (Upstream::Vpc, &*self.vpc)].into_iter();
-        let zones = self.zones.iter().enumerate().map(|(position, zone)| (Upstream::Zone(position), zone));
+        let groups = [(Upstream::Public, self.public.peers()), (Upstream::Vpc, self.vpc.peers())].into_iter();
+        let zones = self.zones.iter().enumerate().map(|(position, zone)| (Upstream::Zone(position), zone.peers()));
         groups
             .chain(zones)
-            .flat_map(|(upstream, group)| group.peers().iter().map(move |peer| (upstream, peer)))
+            .flat_map(|(upstream, peers)| peers.iter().map(move |peer| (upstream, peer)))
             .map(|(upstream, peer)| {
                 let health = peer.health().clone();
                 (upstream, peer.server().to_string(), health.failures(), health.smoothed())
@@ -116,7 +137,7 @@ impl Upstreams {
 }
 
 /// Looks the name of a server, or of the egress proxy, up through the VPC group, which must not have names of its own to look up.
-fn bootstrap(vpc: Arc<Group>, question: Question) -> BootstrapAnswer {
+fn bootstrap(vpc: Arc<VpcGroup>, question: Question) -> BootstrapAnswer {
     Box::pin(async move {
         let nobody = |_| -> BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };
         vpc.ask(&question, &nobody, Instant::now() + BOOTSTRAP).await

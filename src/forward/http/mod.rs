@@ -41,8 +41,7 @@ use super::config::Config;
 use super::service::Connection;
 use crate::policy::HostName;
 use crate::roots::{self, RootsError};
-
-pub use self::tls::CertificateError;
+use crate::server_tls::CertificateError;
 
 /// A body of which no byte comes for so long is given up.
 const STALL: Duration = Duration::from_secs(60);

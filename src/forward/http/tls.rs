@@ -3,22 +3,22 @@
 //! The certificate of a server is checked before one byte of a request is sent (there is no early data here).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::CertificateError as CertificateProblem;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{TlsConnector, client, server};
 
 use crate::forward::refusal::{Cause, Refusal};
 use crate::policy::HostName;
+use crate::server_tls::{self, Certificate, CertificateError, CertificateFiles};
 
-/// Patience for a handshake, on both sides.
+/// Patience for a server's handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
@@ -100,51 +100,29 @@ fn in_words(error: &CertificateProblem) -> String {
     }
 }
 
+/// What is offered to clients. Who asks for HTTP/1.0 is served as well, and would be turned away if it were not on offer.
+const OFFERED: [&[u8]; 3] = [HTTP2, HTTP1, b"http/1.0"];
+
 /// Settings for connections of clients.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor(Arc<ServerConfig>);
 
-/// Why our certificate cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    #[error("cannot read {}: {reason}: name PEM files in forward.http.tls_certificate and tls_key", path.display())]
-    Unreadable { path: PathBuf, reason: String },
-    #[error("{} and {} do not belong together: {reason}", certificate.display(), key.display())]
-    Unfit { certificate: PathBuf, key: PathBuf, reason: rustls::Error },
-}
-
 impl Acceptor {
-    /// Reads a certificate chain and its key from PEM files.
+    /// Reads a certificate chain and its key from PEM files, and again when they change; must be called within a runtime.
     ///
     /// # Errors
     /// A file that cannot be read, or a key of another certificate.
     pub(super) fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let unreadable = |path: &Path, reason: String| CertificateError::Unreadable { path: path.to_owned(), reason };
-        let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect)
-            .map_err(|error| unreadable(certificate, error.to_string()))?;
-        if chain.is_empty() {
-            return Err(unreadable(certificate, "no certificate in it".to_owned()));
-        }
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, error.to_string()))?;
-        let unfit =
-            |reason| CertificateError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), reason };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut settings = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(unfit)?
-            .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .map_err(unfit)?;
-        // Who asks for HTTP/1.0 is served as well, and would be turned away if it were not on offer.
-        settings.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec(), b"http/1.0".to_vec()];
-        Ok(Self(Arc::new(settings)))
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let named_by = "forward.http.tls_certificate and tls_key";
+        let certificate = Certificate::read(CertificateFiles { certificate, key, named_by })?;
+        certificate.follow();
+        certificate.settings(&OFFERED).map(Self)
     }
 
     /// # Errors
     /// The client speaks no TLS that we take, or too slowly.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
-        let handshake = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream);
-        timeout(HANDSHAKE, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        server_tls::accept(&self.0, stream).await
     }
 }

@@ -1,0 +1,109 @@
+//! What `dns.whole_vpc` asks of the rest: nothing that we ask the VPC's resolver may be a name that it sends to us.
+//!
+//! Called by `rules`. What only shows at start, such as servers that resolv.conf names, `dns` refuses itself.
+
+use hyper::Uri;
+
+use super::Config;
+use super::document::{Document, Place, Value};
+use super::error::{Problem, Reason, quoted};
+use super::rules::{Facts, place};
+use crate::discovery::{AddressSource, SourceKind};
+use crate::egress_proxy::Host;
+use crate::policy::{HostName, Region, Table};
+
+pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problems: &mut Vec<Problem>) {
+    if !config.dns.whole_vpc {
+        return;
+    }
+    endpoints(config, document, problems);
+    public_servers(config, document, problems);
+    own_look_ups(config, facts, problems);
+}
+
+fn endpoints(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+    let fix = "set dns_name to the endpoint's vpce-... name, or addresses";
+    if config.endpoints.is_empty() {
+        let rule = "the default endpoint is found at the apex of the zone, which comes back to us from the VPC's resolver";
+        let reason = Reason::new(rule, "add an [[endpoint]] with the dns_name \"vpce-...\", or with addresses");
+        problems.push(Problem::new(&place(document, "dns.whole_vpc"), "true", reason));
+    }
+    for (endpoint, item) in config.endpoints.iter().zip(document.items("endpoint")) {
+        match &endpoint.addresses {
+            AddressSource::Static(_) => {}
+            AddressSource::Apex => {
+                let rule = "with dns.whole_vpc the apex of the zone comes back to us from the VPC's resolver";
+                problems.push(Problem::new(&item.place, "[[endpoint]]", Reason::new(rule, fix)));
+            }
+            AddressSource::Name(name) => {
+                if let Some(zone) = zone_of(config, name) {
+                    let at = item.keys.get("dns_name").map_or(&item.place, |node| &node.place);
+                    problems.push(Problem::new(at, quoted(&name.to_string()), Reason::new(comes_back(&zone), fix)));
+                }
+            }
+        }
+    }
+}
+
+fn public_servers(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+    let Some(server) = config.dns.upstreams.public_in_vpc() else { return };
+    let at = config.dns.upstreams.public.iter().position(|other| other == server);
+    // An entry that is no server has its own error, and then the positions may differ.
+    let entry = match document.keys.get("upstream.public").map(|node| &node.value) {
+        Some(Value::List(entries)) if entries.len() == config.dns.upstreams.public.len() => {
+            at.and_then(|at| entries.get(at))
+        }
+        _ => None,
+    };
+    let rule = "with dns.whole_vpc the VPC's resolver asks us for the names that upstream.public is asked for";
+    let reason = Reason::new(rule, "name servers outside the VPC, as \"https://1.1.1.1/dns-query\"");
+    let (at, shown) = match entry {
+        Some(entry) => (entry.place.clone(), entry.shown()),
+        None => (place(document, "upstream.public"), quoted(&server.to_string())),
+    };
+    problems.push(Problem::new(&at, shown, reason));
+}
+
+/// Names that we look up ourselves, all of them through the `vpc` group.
+fn own_look_ups(config: &Config, facts: &Facts, problems: &mut Vec<Problem>) {
+    let of_url = |url: &str| url.parse::<Uri>().ok()?.host()?.parse::<HostName>().ok();
+    let servers = facts.servers.iter().map(|server| (named(&server.value.host), &server.place, &server.shown));
+    let proxy = facts.parent_proxy.iter().map(|proxy| (named(proxy.value.host()), &proxy.place, &proxy.shown));
+    let sources = facts.sources.iter().map(|source| {
+        let name = match &source.value {
+            SourceKind::Url { url, .. } => of_url(url),
+            SourceKind::ApiGateway { endpoint_url, .. } => endpoint_url.as_deref().and_then(of_url),
+            SourceKind::File { .. } | SourceKind::Learned => None,
+        };
+        (name, &source.place, &source.shown)
+    });
+    let all: Vec<(Option<HostName>, &Place, &String)> = servers.chain(proxy).chain(sources).collect();
+    for (name, place, shown) in all {
+        if let Some(zone) = name.and_then(|name| zone_of(config, &name)) {
+            let reason = Reason::new(comes_back(&zone), "name a host outside of the zone, or an IP address");
+            problems.push(Problem::new(place, shown.clone(), reason));
+        }
+    }
+}
+
+fn named(host: &Host) -> Option<HostName> {
+    match host {
+        Host::Name(name) => Some(*name),
+        Host::Address(_) => None,
+    }
+}
+
+fn comes_back(zone: &HostName) -> String {
+    format!("with dns.whole_vpc names in {zone} come back to us from the VPC's resolver")
+}
+
+/// The zone of API Gateway that a name is in, of whichever region: that of this host may not be known before start.
+fn zone_of(config: &Config, name: &HostName) -> Option<HostName> {
+    let text = name.to_string();
+    let labels: Vec<&str> = text.split('.').collect();
+    labels.windows(2).filter(|pair| pair[0] == "execute-api").find_map(|pair| {
+        let region: Region = pair[1].parse().ok()?;
+        let zone = Table::zone_name(&region, config.policy.dns_suffix.as_ref()).ok()?;
+        name.is_within(&zone).then_some(zone)
+    })
+}

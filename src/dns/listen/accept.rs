@@ -1,0 +1,121 @@
+//! Stream connections of every kind: who may have one, how many there are, what is spoken on it. Called by `Bound::serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Over, https, tcp};
+use crate::dns::service::{Counters, Service};
+use crate::server_tls;
+use crate::tcp_listener::{self, Bounds, Connections, Place};
+
+/// Connections of one listener.
+pub(super) const BOUNDS: Bounds = Bounds { total: 1024, per_client: 64 };
+/// A listener that a reload has begun has its certificate sooner than this.
+const CERTIFICATE: Duration = Duration::from_secs(10);
+
+/// Accepts until `stop`, then lets connections finish what they have asked. Who waits in the queue of an inherited socket
+/// is the next process's.
+pub(super) async fn serve(
+    over: Over,
+    listener: TcpListener,
+    inherited: bool,
+    service: watch::Receiver<Arc<Service>>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
+    let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
+    let admit = |stream, client| acceptor.admit(stream, client);
+    if inherited {
+        tcp_listener::accept_until(&listener, &stop, admit, failed).await;
+    } else {
+        tcp_listener::accept(listener, &stop, admit, failed).await;
+    }
+}
+
+/// What every connection of a listener shares.
+struct Acceptor {
+    over: Over,
+    service: watch::Receiver<Arc<Service>>,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    connections: Arc<Connections>,
+}
+
+impl Acceptor {
+    fn admit(&self, stream: TcpStream, client: SocketAddr) {
+        let current = Arc::clone(&self.service.borrow());
+        if !current.clients.contains(client.ip()) {
+            return;
+        }
+        // Answers are whole when they are written; there is nothing to wait for.
+        let _ = stream.set_nodelay(true);
+        // All of a host's programs share loopback, and where there are no shares a client asks for many.
+        let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback() && current.shares.is_some());
+        let (place, evicted) = self.connections.admit(counted_as, Instant::now(), CancellationToken::new());
+        if evicted {
+            Counters::count(&current.counters.evicted);
+        }
+        let connection = Connection { service: self.service.clone(), client, place, stop: self.stop.clone() };
+        let over = self.over;
+        self.tracker.spawn(async move {
+            // How a connection ends concerns nobody but its client.
+            match over {
+                Over::Plain => drop(tcp::serve(stream, connection, false).await),
+                Over::Tls => {
+                    if let Some(stream) = connection.secure(stream, over).await {
+                        drop(tcp::serve(stream, connection, true).await);
+                    }
+                }
+                Over::Https => {
+                    if let Some(stream) = connection.secure(stream, over).await {
+                        https::serve(stream, connection).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// One connection, whatever is spoken on it.
+pub(super) struct Connection {
+    pub service: watch::Receiver<Arc<Service>>,
+    pub client: SocketAddr,
+    pub place: Place,
+    /// The listener has ended: what was asked is answered, and no more.
+    pub stop: CancellationToken,
+}
+
+impl Connection {
+    /// Takes the client's handshake; `None` if there is none, or somebody else needs the place.
+    async fn secure(&self, stream: TcpStream, over: Over) -> Option<TlsStream<TcpStream>> {
+        let secured = async {
+            let settings = self.settings(over).await?;
+            server_tls::accept(&settings, stream).await.ok()
+        };
+        let stream = tokio::select! {
+            stream = secured => stream,
+            () = self.place.close.cancelled() => None,
+        };
+        if stream.is_none() {
+            Counters::count(&self.service.borrow().counters.handshakes_failed);
+        }
+        stream
+    }
+
+    async fn settings(&self, over: Over) -> Option<Arc<ServerConfig>> {
+        let mut service = self.service.clone();
+        let ready = timeout(CERTIFICATE, service.wait_for(|service| service.tls.is_some())).await.ok()?.ok()?;
+        let tls = ready.tls.as_ref()?;
+        Some(Arc::clone(if over == Over::Https { &tls.doh } else { &tls.dot }))
+    }
+}

@@ -1,0 +1,61 @@
+//! The group of the VPC's resolver, behind the one gate that every question to it passes.
+//!
+//! Where a whole VPC asks us, a Resolver rule sends names of our zones from the VPC's resolver to us: asked of it, they come
+//! back. So none is, whoever wants to know: a client, the policy, a look-up of our own, a server's name. `upstreams` has
+//! no other way to these servers.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::bootstrap::Bootstrap;
+use super::exchange::AskError;
+use super::group::Group;
+use super::peer::Peer;
+use crate::dns::message::Message;
+use crate::dns::question::Question;
+use crate::policy::HostName;
+
+/// The `vpc` group and the zones it is never asked for.
+#[derive(Debug, Default)]
+pub struct VpcGroup {
+    group: Group,
+    never: Vec<HostName>,
+}
+
+impl VpcGroup {
+    pub fn new(group: Group, never: Vec<HostName>) -> Self {
+        Self { group, never }
+    }
+
+    /// As `Group::ask`.
+    ///
+    /// # Errors
+    /// As `Group::ask`; `ComesBack` for a name in a zone that the group is never asked for.
+    pub async fn ask(
+        &self,
+        question: &Question,
+        bootstrap: Bootstrap<'_>,
+        deadline: Instant,
+    ) -> Result<Message, AskError> {
+        self.permit(question)?;
+        self.group.ask(question, bootstrap, deadline).await
+    }
+
+    /// As `Group::claim_probe`, for a server that may be asked this.
+    pub fn claim_probe(&self, question: &Question) -> Option<Arc<Peer>> {
+        self.permit(question).ok().and_then(|()| self.group.claim_probe())
+    }
+
+    /// For their health; whoever asks one goes past the gate.
+    pub fn peers(&self) -> &[Arc<Peer>] {
+        self.group.peers()
+    }
+
+    fn permit(&self, question: &Question) -> Result<(), AskError> {
+        match self.never.iter().find(|zone| question.name.is_within(zone)) {
+            Some(_) => Err(AskError::ComesBack(question.name.to_string())),
+            None => Ok(()),
+        }
+    }
+}
