@@ -19,7 +19,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
-    ("server_tls", &["whole_file"], "a leaf: our certificate, for the clients of both planes, read again when it changes"),
+    (
+        "server_tls",
+        &["whole_file"],
+        "a leaf: our certificate, for the clients of both planes, read again when it changes",
+    ),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",

@@ -48,6 +48,6 @@ pub use question::Question;
 pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
 pub use respond::{HEALTH_NAME, Outcome, Sources, respond};
-pub use service::{Counters, Service, Tls};
+pub use service::{Counters, Pending, Service, Tls};
 pub use shares::{MAX_OF_CLIENT, Shares};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

@@ -187,10 +187,7 @@ impl Plane {
     }
 }
 
-fn bind_all(
-    asked: impl Iterator<Item = (Over, SocketAddr)>,
-    config: &Config,
-) -> Result<Vec<Bound>, PlaneError> {
+fn bind_all(asked: impl Iterator<Item = (Over, SocketAddr)>, config: &Config) -> Result<Vec<Bound>, PlaneError> {
     let bind = |(over, address)| {
         Bound::new(over, address, config.workers).map_err(|error| PlaneError::Bind { over, address, error })
     };
