@@ -21,7 +21,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("notify", &[], "a leaf: what a supervisor is told"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
-    ("server_tls", &["whole_file"], "a leaf: our certificate, for the clients of both planes, read again when it changes"),
+    (
+        "server_tls",
+        &["whole_file"],
+        "a leaf: our certificate, for the clients of both planes, read again when it changes",
+    ),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",

@@ -15,6 +15,7 @@ use sidegate::config::{Config, ConfigErrors, DEFAULT_TOML, Inputs, LogConfig, Lo
 use sidegate::discovery::{AddressSource, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 use sidegate::forward::{AllowedDestination, Others};
 use sidegate::policy::{Network, Networks, Upstream};
+use sidegate::server_tls::CertificateFiles;
 use sidegate::{admin, dns, forward};
 
 fn inputs(file: &str, environment: &[(&str, &str)]) -> Inputs {
@@ -218,6 +219,13 @@ fn a_file_sets_every_key() {
         answer = "forwarder"
         forwarder_addresses = ["10.0.9.9"]
         take_over = true
+        whole_vpc = true
+        tls_certificate = "/etc/dns.crt"
+        tls_key = "/etc/dns.key"
+        [dns.tls]
+        listen = ["0.0.0.0:853"]
+        [dns.https]
+        listen = ["0.0.0.0:8443"]
         [forward]
         others = "refuse"
         allow = ["login.example.com", "*.example.org:8443"]
@@ -297,6 +305,16 @@ fn a_file_sets_every_key() {
         zones: parsed(&["corp.internal"]),
         dns: dns::Config {
             listen: parsed(&["0.0.0.0:53", "[::]:53"]),
+            encrypted: dns::Encrypted {
+                tls: parsed(&["0.0.0.0:853"]),
+                https: parsed(&["0.0.0.0:8443"]),
+                certificate: Some(CertificateFiles {
+                    certificate: PathBuf::from("/etc/dns.crt"),
+                    key: PathBuf::from("/etc/dns.key"),
+                    named_by: "dns.tls_certificate and tls_key",
+                }),
+            },
+            whole_vpc: true,
             workers: NonZeroUsize::new(2).unwrap(),
             clients: clients.clone(),
             upstreams: dns::Upstreams {
@@ -583,6 +601,39 @@ fn a_region_that_fits_no_partition_is_refused() {
     let file = "[policy]\nregion = \"us-east-1a\"\n[[endpoint]]\nregion = \"mars-north-1\"\n";
     insta::assert_snapshot!(errors(file, &[]));
     assert!(errors("", &[("AWS_REGION", "nowhere")]).starts_with("AWS_REGION: \"nowhere\": a region looks like"));
+}
+
+#[test]
+fn where_a_whole_vpc_asks_nothing_may_be_asked_that_comes_back() {
+    let file = "[policy]\nregion = \"us-east-1\"\n[dns]\nwhole_vpc = true\n[upstream]\n\
+        public = [\"udp://1.1.1.1\", \"10.0.0.2\", \"https://dns.execute-api.us-east-1.amazonaws.com\"]\n\
+        vpc = [\"10.0.0.2\"]\n[forward]\nparent_proxy = \"http://p.execute-api.us-east-1.amazonaws.com:3128\"\n\
+        [[endpoint]]\nvpce_id = \"vpce-0123456789abcdef0\"\n[[endpoint]]\n\
+        dns_name = \"execute-api.us-east-1.amazonaws.com\"\n[[discovery]]\nkind = \"url\"\n\
+        url = \"https://ids.execute-api.us-east-1.amazonaws.com/prod\"\n";
+    insta::assert_snapshot!(errors(file, &[]));
+    let alone = errors("[dns]\nwhole_vpc = true\n[upstream]\npublic = [\"tls://[fd00:ec2::253]#x.example\"]\n", &[]);
+    assert!(alone.contains("add an [[endpoint]]") && alone.contains("fd00:ec2::253"), "{alone}");
+    let vpce = "vpce-0123456789abcdef0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com";
+    for right in [format!("dns_name = \"{vpce}\""), "addresses = [\"10.0.1.10\"]".to_owned()] {
+        assert!(loaded(&format!("[dns]\nwhole_vpc = true\n[[endpoint]]\n{right}\n")).dns.whole_vpc);
+    }
+}
+
+#[test]
+fn encrypted_dns_needs_a_certificate_and_its_key() {
+    let file = "[dns.tls]\nlisten = [\"0.0.0.0:853\"]\n[dns.https]\nlisten = [\"0.0.0.0:853\"]\n";
+    insta::assert_snapshot!(errors(file, &[]));
+    let half = errors("[dns]\ntls_key = \"/etc/tls.key\"\n", &[]);
+    assert!(half.contains("set dns.tls_certificate to a PEM file"), "{half}");
+    let pair = "[dns]\ntls_certificate = \"/etc/tls.crt\"\ntls_key = \"/etc/tls.key\"\n";
+    let whole = loaded(&format!("{pair}[dns.tls]\nlisten = [\"0.0.0.0:853\"]\n")).dns.encrypted;
+    assert!(whole.certificate.is_some() && whole.tls.len() == 1 && whole.https.is_empty());
+    let ours = errors(
+        &format!("{pair}[dns.tls]\nlisten = [\"10.0.0.5:853\"]\n[upstream]\npublic = [\"tls://10.0.0.5\"]\n"),
+        &[],
+    );
+    assert!(ours.contains("a server cannot be ourselves: dns.tls.listen has"), "{ours}");
 }
 
 #[test]

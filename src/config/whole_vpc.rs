@@ -24,7 +24,8 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
 fn endpoints(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
     let fix = "set dns_name to the endpoint's vpce-... name, or addresses";
     if config.endpoints.is_empty() {
-        let rule = "the default endpoint is found at the apex of the zone, which comes back to us from the VPC's resolver";
+        let rule =
+            "the default endpoint is found at the apex of the zone, which comes back to us from the VPC's resolver";
         let reason = Reason::new(rule, "add an [[endpoint]] with the dns_name \"vpce-...\", or with addresses");
         problems.push(Problem::new(&place(document, "dns.whole_vpc"), "true", reason));
     }

@@ -50,7 +50,7 @@ pub use question::Question;
 pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
-pub use service::{Counters, Service, Tls};
+pub use service::{Counters, Pending, Service, Tls};
 pub use shares::{MAX_OF_CLIENT, Shares};
 pub use tally::{Found, Tally, Total, Way};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

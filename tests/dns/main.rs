@@ -10,6 +10,9 @@
 //! - `encrypted`, `egress`: upstreams over TLS, HTTPS and QUIC; through an egress proxy
 //! - `refusals`: what never goes upstream; loops
 //! - `streams`: TCP; `counting`: what is counted
+//! - `secure`: clients over TLS and HTTPS, and our certificate for them; `dot`, `doh`: what they get; `certificates`: another
+//!   one while we serve; `every_listener`: what holds on all of them
+//! - `whole_vpc`: the VPC's resolver asks us for all names of our zones
 //! - `lifecycle`: bind, reload, drain
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +22,14 @@
 )]
 
 mod addresses;
+mod certificates;
 mod chains;
 mod counting;
+mod doh;
+mod dot;
 mod egress;
 mod encrypted;
+mod every_listener;
 mod failover;
 mod forwarder;
 mod forwarding;
@@ -32,6 +39,8 @@ mod learning;
 mod lifecycle;
 mod memory;
 mod refusals;
+mod secure;
 mod streams;
 mod upstream;
+mod whole_vpc;
 mod wire;

@@ -39,7 +39,9 @@ impl NoMessage {
         match self {
             Self::Path => (StatusCode::NOT_FOUND, "there is /dns-query\n"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n"),
-            Self::Parameter => (StatusCode::BAD_REQUEST, "GET takes ?dns= and a message in base64url without padding\n"),
+            Self::Parameter => {
+                (StatusCode::BAD_REQUEST, "GET takes ?dns= and a message in base64url without padding\n")
+            }
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "POST takes application/dns-message\n"),
             Self::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "a message has 65535 octets at most\n"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the message did not come in time\n"),

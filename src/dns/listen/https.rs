@@ -21,10 +21,12 @@ use tokio_rustls::server::TlsStream;
 use super::accept::Connection;
 use super::activity::Activity;
 use super::exchange::{self, NoMessage};
-use super::tcp::{LAST_SILENCE, MAX_WAITING, WRITE};
+use super::tcp::{LAST_SILENCE, WRITE};
 use crate::dns::encrypted;
 use crate::dns::reply::ReplyLimit;
 
+/// Requests at a time on one connection, no fewer than clients assume (RFC 9113 section 6.5.2).
+const STREAMS: u32 = 100;
 /// A connection on which nothing is asked for so long is closed.
 const IDLE: Duration = Duration::from_secs(30);
 /// A request head must be there within this; in HTTP/1.1 also a next one.
@@ -51,7 +53,7 @@ pub(super) async fn serve(stream: TlsStream<TcpStream>, connection: Connection) 
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_WAITING as u32)
+            .max_concurrent_streams(STREAMS)
             .max_header_list_size(MAX_HEAD as u32)
             .initial_stream_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)

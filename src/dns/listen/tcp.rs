@@ -29,7 +29,7 @@ pub(super) const LAST_SILENCE: Duration = Duration::from_millis(50);
 /// Times it is read at most after that: a client that goes on asking does not keep the listener.
 const LAST_READS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
-pub(super) const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// Replies are gathered up to this size before they are written.
 const WRITE_AT: usize = 16 * 1024;
 
@@ -182,7 +182,14 @@ mod tests {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
         let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        let service = Service { resolver, clients: Networks::private(), forwarder: None, tls: None, shares: None, counters: Arc::default() };
+        let service = Service {
+            resolver,
+            clients: Networks::private(),
+            forwarder: None,
+            tls: None,
+            shares: None,
+            counters: Arc::default(),
+        };
         let client = SocketAddr::from(([127, 0, 0, 1], 1));
         let (place, _) = Connections::new(BOUNDS).admit(None, Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();

@@ -222,7 +222,14 @@ mod tests {
         let (_, tables) = watch::channel(Arc::new(Table::default()));
         let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
         let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        Arc::new(Service { resolver, clients: Networks::private(), forwarder: None, tls: None, shares: None, counters: Arc::default() })
+        Arc::new(Service {
+            resolver,
+            clients: Networks::private(),
+            forwarder: None,
+            tls: None,
+            shares: None,
+            counters: Arc::default(),
+        })
     }
 
     async fn until(what: &str, is_so: impl Fn() -> bool) {
