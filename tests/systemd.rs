@@ -13,6 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use sidegate::app::{App, Supervisor, Surroundings};
+use sidegate::config::{Config, Inputs};
+use sidegate::demo::{World, client};
+use sidegate::discovery::Metadata;
+use sidegate::inherited::Inherited;
 use tempfile::TempDir;
 
 /// Whatever is waited for comes within this, or never.
@@ -189,6 +194,34 @@ fn what_is_asked_between_two_processes_waits_for_the_second() {
     let _second = unit.start(&[]);
     assert!(clients.iter().all(is_answered));
     stream.read_exact(&mut [0; 2]).unwrap();
+}
+
+#[tokio::test]
+async fn what_waited_is_answered_once_the_endpoint_is_known() {
+    let world = World::start().await.unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let toml = format!(
+        "[policy]\nregion = \"us-east-1\"\nprivate_api_ids = [\"a1b2c3d4e5\"]\n\
+         [upstream]\npublic = [\"{}\"]\nvpc = [\"{}\"]\n[dns]\nlisten = [\"{address}\"]\n\
+         [forward.connect]\nlisten = []\n[admin]\nlisten = \"\"\n",
+        world.public_resolver(),
+        world.vpc_resolver()
+    );
+    let config = Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap();
+    let udp = UdpSocket::bind(address).unwrap();
+    let asked: Vec<_> = (0..20).map(|_| tokio::spawn(client::resolve(address, world.names().private_api))).collect();
+    tokio::task::yield_now().await;
+    let sockets = vec![("udp".to_owned(), udp.into()), ("tcp".to_owned(), tcp.into())];
+    let supervisor = Supervisor { inherited: Inherited::of(sockets).unwrap(), ..Supervisor::default() };
+    let metadata = Metadata { ecs: None, imds: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let around = Surroundings { metadata, resolv_conf: "/nonexistent".into() };
+    let _app = App::start_under(supervisor, config, around).await.unwrap();
+    for asked in asked {
+        let mut addresses = asked.await.unwrap().expect("no SERVFAIL");
+        addresses.sort();
+        assert_eq!(addresses, world.endpoint_addresses());
+    }
 }
 
 #[test]
