@@ -35,6 +35,10 @@ use crate::policy::Table;
 /// The longest an answer may be owed, with a margin: the resolver gives up after four seconds.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
+/// How long clients whose questions wait in inherited sockets are kept for the first look-ups. They give up after five
+/// seconds.
+const FIRST_ATTEMPTS: Duration = Duration::from_secs(2);
+
 /// What a process finds around it; tests bring their own.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -122,6 +126,10 @@ impl App {
 
         // Before anything says that it is ready.
         let following = follow(&discovery, plane.service(), tools, &surroundings.metadata, Some(&readiness));
+        if !inherited.is_empty() {
+            // What has queued up since the process before is answered once there is something to answer it from.
+            let _ = tokio::time::timeout(FIRST_ATTEMPTS, readiness.nothing_pending()).await;
+        }
         plane.serve()?;
         pulses.send_replace(plane.pulses());
         for (over, address) in plane.all_addresses() {

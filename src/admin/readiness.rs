@@ -62,6 +62,11 @@ impl Readiness {
         self.0.borrow().state()
     }
 
+    /// Returns once no block is left, bound or not.
+    pub async fn nothing_pending(&self) {
+        let _ = self.0.subscribe().wait_for(|inner| inner.pending.is_empty()).await;
+    }
+
     /// Returns once it is ready.
     pub async fn is_ready(&self) {
         // The sender is ours, so it cannot be gone.

@@ -31,12 +31,18 @@ def accepts(address, port):
 class Process:
     """One program with its output in a file."""
 
-    def __init__(self, name, command, log, env=None, cwd=None):
+    def __init__(self, name, command, log, env=None, cwd=None, pass_fds=()):
         self.name, self.log = name, log
         self.command = [str(word) for word in command]
         with open(log, "ab") as out:
             self._child = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                pass_fds=pass_fds,
             )
 
     def alive(self):

@@ -191,7 +191,7 @@ class World:
         )
         return path
 
-    def start(self, *words, env=None, name="sidegate", before=()):
+    def start(self, *words, env=None, name="sidegate", before=(), pass_fds=()):
         """Starts the binary with these words, behind those of `before`; does not wait."""
         self._count += 1
         process = Process(
@@ -200,6 +200,7 @@ class World:
             self.work / f"sidegate-{self._count}.log",
             env={**os.environ, **(env or {})},
             cwd=self.work,
+            pass_fds=pass_fds,
         )
         self._sidegates.append(process)
         return process

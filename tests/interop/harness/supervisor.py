@@ -1,0 +1,134 @@
+"""systemd's part of the agreement, played: it holds the sockets, listens to the notify socket, starts and ends."""
+
+import configparser
+import fcntl
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+from .processes import ProcessError, wait_until
+
+UNITS = Path(__file__).parent.parent.parent.parent / "config" / "systemd"
+#: How systemd sets ReceiveBuffer=, whatever net.core.rmem_max says; Python does not know its number.
+SO_RCVBUFFORCE = 33
+KINDS = {"ListenDatagram": socket.SOCK_DGRAM, "ListenStream": socket.SOCK_STREAM}
+
+
+def listeners(unit):
+    """Kind and address of each socket of a socket unit that we ship."""
+    found = []
+    for line in (UNITS / unit).read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition("=")
+        if key in KINDS:
+            address, port = value.rsplit(":", 1)
+            found.append((KINDS[key], address, int(port)))
+    return found
+
+
+def setting(unit, section, key):
+    """One setting of a unit that we ship."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read(UNITS / unit, encoding="utf-8")
+    return parser[section][key]
+
+
+class Supervisor:
+    """One service and its sockets. What is started ends with the world."""
+
+    def __init__(self, world, sockets, environment, watchdog=None):
+        self.world = world
+        self.process = None
+        self.heard = []
+        self.watchdog = watchdog
+        self._sockets = [self._bind(*each) for each in sockets]
+        path = world.work / f"notify-{id(self)}"
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ear.bind(str(path))
+        self._environment = {**environment, "NOTIFY_SOCKET": str(path)}
+        if watchdog:
+            self._environment["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @staticmethod
+    def _bind(kind, address, port):
+        bound = socket.socket(socket.AF_INET, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_DGRAM:
+            bound.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+        bound.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            bound.listen(1024)
+        # Out of the way of the numbers that the service will have.
+        number = fcntl.fcntl(bound.fileno(), fcntl.F_DUPFD_CLOEXEC, 64)
+        bound.close()
+        return socket.socket(fileno=number)
+
+    def _listen(self):
+        while True:
+            try:
+                text = self._ear.recv(4096).decode()
+            except OSError:
+                return
+            self.heard.append((time.monotonic(), dict(line.split("=", 1) for line in text.splitlines())))
+
+    def _since(self, mark, key):
+        return [told[key] for _, told in self.heard[mark:] if key in told]
+
+    def status(self):
+        """The last STATUS."""
+        return self._since(0, "STATUS")[-1]
+
+    def last_fed(self):
+        """When the watchdog was fed last."""
+        return max((at for at, told in self.heard if told.get("WATCHDOG") == "1"), default=0.0)
+
+    def start(self, wait=True):
+        """Starts the service with its sockets as descriptors 3 and up; gives the seconds until READY."""
+        mark, began = len(self.heard), time.monotonic()
+        numbers = [each.fileno() for each in self._sockets]
+        script = "".join(f"exec {at}<&{number} {number}<&-; " for at, number in enumerate(numbers, 3))
+        environment = dict(self._environment)
+        before = []
+        if numbers:
+            environment["LISTEN_FDS"] = str(len(numbers))
+            # The shell becomes the service, with the number that it tells.
+            before = ["bash", "-c", f'{script}LISTEN_PID=$$ exec "$@"', "sh"]
+        self.process = self.world.start("run", env=environment, before=before, pass_fds=numbers)
+        if wait:
+            wait_until(lambda: self._since(mark, "READY"), 20, lambda: f"READY: {self.process.output()[-2000:]}")
+        return time.monotonic() - began
+
+    def reload(self):
+        """ExecReload; gives what was told from RELOADING to READY."""
+        mark = len(self.heard)
+        self.process.signal(signal.SIGHUP)
+        wait_until(lambda: self._since(mark, "READY"), 10, "READY after a reload")
+        keys = [key for _, told in self.heard[mark:] for key in told if key != "WATCHDOG"]
+        if keys[:2] != ["RELOADING", "MONOTONIC_USEC"]:
+            raise ProcessError(f"a reload began with {keys}")
+        return keys
+
+    def end(self, within=30):
+        """SIGTERM; gives the exit code."""
+        mark = len(self.heard)
+        self.process.signal(signal.SIGTERM)
+        code = self.process.wait(within)
+        if "1" not in self._since(mark, "STOPPING"):
+            wait_until(lambda: self._since(mark, "STOPPING"), 1, "STOPPING")
+        return code
+
+    def kill(self):
+        """kill -9, or what a watchdog does."""
+        self.process.signal(signal.SIGKILL)
+        self.process.wait(5)
+
+    def close(self):
+        """Ends the service, and lets go of its sockets."""
+        if self.process and self.process.alive():
+            self.process.stop(10)
+        for each in [*self._sockets, self._ear]:
+            each.close()
+
