@@ -1,7 +1,7 @@
-"""The manifests of a folder: `check.py SIDEGATE FOLDER`. Prints a line for each check, ends with `N passed, N failed`.
+"""The manifests of a folder: `check.py SIDEGATE FOLDER`. A line for each check, at the end `N passed, N failed`.
 
-Kubernetes' own schemas say which fields there are; `sidegate check` says whether an embedded configuration is right; the
-rules in rules.py are what neither can know.
+Kubernetes' own schemas say which fields there are; `sidegate check` says whether an embedded configuration is right;
+rules.py and commands.py hold what neither can know.
 """
 
 import subprocess
@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import commands
 import kubernetes_validate
 import rules
 import yaml
@@ -80,12 +81,18 @@ def check_manifests(report, sidegate, folder):
                 report.check(f"{name_of(document)}: Kubernetes {version}", schema_problems(document, version))
         for name, text in configurations(documents):
             report.check(f"{name}: sidegate check", sidegate_problems(sidegate, text))
-            report.check(f"{name}: leads to the VPC's resolver and nowhere in circles", rules.upstreams(tomllib.loads(text)))
+            told = rules.upstreams(tomllib.loads(text))
+            report.check(f"{name}: leads to the VPC's resolver and nowhere in circles", told)
         for document in documents:
             if pod := rules.pod_of(document):
                 report.check(f"{name_of(document)}: runs as little as it needs", rules.least_privilege(pod))
-                report.check(f"{name_of(document)}: probes, images, order, time to end", rules.life(document, pod, documents))
+                report.check(f"{name_of(document)}: probes, order, time to end", rules.life(pod, documents))
         everything += documents
+    together(report, folder, everything)
+    return everything
+
+
+def together(report, folder, everything):
     print("\nTogether")
     report.check("every ConfigMap that is mounted is shipped", rules.references(everything))
     report.check("selectors find what they are for", rules.selectors(everything))
@@ -113,7 +120,7 @@ def check_checks(report, sidegate, folder):
     sidecar["securityContext"]["capabilities"]["add"] = ["NET_ADMIN"]
     finds("a capability", rules.least_privilege(pod))
     pod["terminationGracePeriodSeconds"] = 3
-    finds("less time to end than grace and linger", rules.life(deployment, pod, documents))
+    finds("less time to end than grace and linger", rules.life(pod, documents))
     configuration = tomllib.loads(documents[0]["data"]["sidegate.toml"])
     configuration["upstream"]["vpc"] = ["127.0.0.1"]
     finds("the pod itself as its upstream", rules.upstreams(configuration))
@@ -123,12 +130,25 @@ def check_checks(report, sidegate, folder):
     finds("a name server that nobody is", rules.addresses(documents, folder))
     deployment["spec"]["selector"]["matchLabels"] = {"app": "other"}
     finds("a selector that finds nothing", rules.selectors(documents))
+    line = "kubectl get -n orders deploy/none"
+    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents))
 
 
 def main():
     sidegate, folder = sys.argv[1], Path(sys.argv[2])
     report = Report()
-    check_manifests(report, sidegate, folder)
+    everything = check_manifests(report, sidegate, folder)
+    print("\nREADME.md and the scripts")
+    report.check("every kubectl line has a shape, and what it names exists", commands.kubectl(folder, everything))
+    report.check("the job replaces the list in each namespace, by what its role allows", commands.publishes(everything))
+    with tempfile.TemporaryDirectory() as mine:
+        report.check("the sed line replaces every value", commands.replaced(folder, Path(mine)))
+        documents = [
+            document
+            for path in sorted(Path(mine).glob("*.yaml"))
+            for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        ]
+        together(report, Path(mine), documents)
     check_checks(report, sidegate, folder)
     sys.exit(report.finish())
 

@@ -3,8 +3,8 @@
 import re
 import tomllib
 
-SIDEGATE_IMAGE = re.compile(r"registry\.example/sidegate:\d")
 DNS_PORT = 53
+PORT_SYSCTL = "net.ipv4.ip_unprivileged_port_start"
 
 
 def pod_of(document):
@@ -20,7 +20,7 @@ def containers_of(pod):
 
 
 def is_sidegate(container):
-    return bool(SIDEGATE_IMAGE.match(container["image"]))
+    return container["name"] == "sidegate"
 
 
 def seconds(text):
@@ -29,7 +29,7 @@ def seconds(text):
 
 
 def upstreams(configuration):
-    """What a shipped configuration says of its servers. In a pod resolv.conf says nothing that could stand in for it."""
+    """What a configuration says of its servers. In a pod resolv.conf says nothing that could stand in for it."""
     upstream = configuration.get("upstream", {})
     if upstream.get("default") != "vpc":
         yield 'upstream.default is not "vpc"'
@@ -65,11 +65,9 @@ def least_privilege(pod):
             yield f"{name}: no limit of memory"
 
 
-def life(document, pod, documents):
+def life(pod, documents):
     """How a Sidegate of a workload begins, shows that it is well, and ends."""
     for container in filter(is_sidegate, containers_of(pod)):
-        if container.get("command", ["/sidegate"])[1:2] == ["discover"]:
-            continue
         for probe, command in (("startupProbe", "wait"), ("readinessProbe", "health"), ("livenessProbe", "health")):
             words = container.get(probe, {}).get("exec", {}).get("command", [])
             if words[:2] != ["/sidegate", command]:
@@ -81,14 +79,14 @@ def life(document, pod, documents):
         native = container in pod.get("initContainers", [])
         if native and (container.get("restartPolicy") != "Always" or pod["initContainers"][0] is not container):
             yield "a native sidecar is restartPolicy: Always, and first"
-        opens_port = any(address["name"] == "net.ipv4.ip_unprivileged_port_start" for address in pod["securityContext"].get("sysctls", []))
+        opens_port = any(one["name"] == PORT_SYSCTL for one in pod["securityContext"].get("sysctls", []))
         if bool(container.get("ports")) != opens_port:
             yield "port 53 without its sysctl, or the other way round"
         configuration = configuration_of(container, pod, documents)
         wanted = seconds(configuration.get("linger", "0s")) + seconds(configuration.get("grace", "20s"))
         if pod.get("terminationGracePeriodSeconds", 30) <= wanted:
             yield f"terminationGracePeriodSeconds: linger and grace alone are {wanted} s"
-        if not native and document["kind"] != "CronJob" and seconds(configuration.get("linger", "0s")) < 5:
+        if not native and seconds(configuration.get("linger", "0s")) < 5:
             yield "no linger: nodes still send questions to a pod that has just been told to end"
         for mount in container["volumeMounts"]:
             if "subPath" in mount:

@@ -55,7 +55,7 @@ SEARCHED = {
 def build(world):
     """Compiles the clients, two at a time; the command for each, or what is wrong with it."""
     home = world.work / "clients"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     source = SOURCES / "lookup.c"
     cache = {
         **os.environ,

@@ -39,6 +39,10 @@ class Process:
                 self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=cwd
             )
 
+    @property
+    def pid(self):
+        return self._child.pid
+
     def alive(self):
         return self._child.poll() is None
 
