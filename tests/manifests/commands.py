@@ -41,7 +41,7 @@ def wrong_in(line, folder, documents):
     namespaces = {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
     namespaces |= {document["metadata"].get("namespace") for document in documents} | {"kube-system"}
     words, _, _ = line.partition(" -- ")
-    words = shlex.split(words)[1:]
+    words = shlex.split(words, comments=True)[1:]
     if words[0] not in VERBS:
         yield f"{line}: {words[0]}"
     namespace = words[words.index("-n") + 1] if "-n" in words else None

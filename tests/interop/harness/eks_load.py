@@ -1,7 +1,8 @@
 """A bounded load of DNS questions in a pod: `python3 -m harness.eks_load SERVER NAME[=RCODE]...`, until its input ends.
 
-An `@` in a name is a number, new each time. Prints `under way` once every asker has had an answer, at the end one JSON object: for UDP, TCP (a connection for each question) and getaddrinfo how many were asked, went unanswered
-within 2 s, were refused, failed (SERVFAIL), or came back wrong, and the longest time without any answer.
+An `@` in a name is a number, new each time. Prints `under way` once every asker has had an answer, at the end one JSON
+object: for UDP, TCP (a connection for each question) and getaddrinfo how many were asked, went unanswered within 2 s,
+were refused, failed (SERVFAIL), or came back wrong, and the longest time without any answer.
 """
 
 import itertools
@@ -35,7 +36,9 @@ class Load:
             self.counts[kind]["asked"] += 1
             if outcome == "answered":
                 now = time.monotonic()
-                self.gap, self.answered = max(self.gap, now - self.answered), now
+                # Nothing is asked any more once it is over: what then still waits is no gap.
+                self.gap = self.gap if self.over.is_set() else max(self.gap, now - self.answered)
+                self.answered = now
             else:
                 self.counts[kind][outcome] += 1
                 self.examples = [*self.examples, f"{kind} {outcome} {what}"][:5]

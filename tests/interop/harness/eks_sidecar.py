@@ -158,6 +158,8 @@ def faults(cluster, report, pod):
             time.sleep(0.2)
 
     under_load(report, pod, LOCAL, "10 reloads, by SIGHUP and POST /reload", reloads)
+    _, out, _ = pod.run(["curl", "-sS", "http://127.0.0.1:9180/status"])
+    report.check("... and 10 were made", json.loads(out)["reloads"] == {"succeeded": 10, "refused": 0} or out[-300:])
 
     def swap():
         cluster.publish([*PRIVATE_IDS, "pubapi1234"])
