@@ -4,7 +4,19 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, discovery, ec2, faults, forward, matrix, policy, tools
+from . import (
+    clients,
+    commands,
+    compare,
+    discovery,
+    ec2,
+    eks,
+    faults,
+    forward,
+    matrix,
+    policy,
+    tools,
+)
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -20,9 +32,10 @@ PARTS = {
     "forward": forward.check,
     "discovery": discovery.check,
     "ec2": ec2.check,
+    "eks": eks.check,
 }
 #: What --short leaves out.
-LONG = {"faults", "ec2"}
+LONG = {"faults", "ec2", "eks"}
 
 
 def main():

@@ -45,6 +45,10 @@ class Process:
                 pass_fds=pass_fds,
             )
 
+    @property
+    def pid(self):
+        return self._child.pid
+
     def alive(self):
         return self._child.poll() is None
 

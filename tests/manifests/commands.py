@@ -1,0 +1,112 @@
+"""The commands in README.md and in the manifests: those of kubectl by their shape, those of a shell by running them."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+#: Words of kubectl that the page uses, and kinds by their short forms.
+VERBS = {"apply", "create", "delete", "edit", "exec", "get", "logs", "rollout", "run"}
+KINDS = {
+    "deploy": "Deployment",
+    "deployment": "Deployment",
+    "daemonset": "DaemonSet",
+    "cronjob": "CronJob",
+    "configmap": "ConfigMap",
+}
+#: Of the cluster, or made by the line before.
+GIVEN = {("kube-system", "ConfigMap", "coredns")}
+#: A kubectl that writes down what it is asked for.
+STUB = """#!/bin/sh
+printf '%s\\n' "$*" >>"$CALLS"
+[ "$1" = create ] || cat >>"$CALLS"
+"""
+
+
+def lines_of(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    return [*re.findall(r"^\s*(kubectl .*)$", text, re.M), *re.findall(r"`(kubectl [^`]+)`", text)]
+
+
+def kubectl(folder, documents):
+    for line in lines_of(folder):
+        yield from wrong_in(line, folder, documents)
+
+
+def wrong_in(line, folder, documents):
+    """What one line names that there is not."""
+    namespaces = {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
+    namespaces |= {document["metadata"].get("namespace") for document in documents} | {"kube-system"}
+    words, _, _ = line.partition(" -- ")
+    words = shlex.split(words, comments=True)[1:]
+    if words[0] not in VERBS:
+        yield f"{line}: {words[0]}"
+    namespace = words[words.index("-n") + 1] if "-n" in words else None
+    if namespace and namespace not in namespaces:
+        yield f"{line}: no namespace {namespace}"
+    if "-f" in words and not (folder / words[words.index("-f") + 1]).is_file():
+        yield f"{line}: no such file"
+    targets = [word.removeprefix("--from=") for word in words if re.match(r"(--from=)?[a-z]+/[a-z]", word)]
+    targets += [f"{kind}/{words[-1]}" for kind in words if kind in KINDS and words[-1] != kind]
+    for target in targets:
+        kind, name = target.split("/")
+        if kind == "job":
+            continue
+        found = [
+            document
+            for document in documents
+            if (document["kind"], document["metadata"]["name"]) == (KINDS.get(kind), name)
+            and document["metadata"].get("namespace") == namespace
+        ]
+        if not found and (namespace, KINDS.get(kind), name) not in GIVEN:
+            yield f"{line}: no {target} in {namespace}"
+        elif "-c" in words and found:
+            pod = found[0]["spec"]["template"]["spec"]
+            names = [container["name"] for container in [*pod.get("initContainers", []), *pod["containers"]]]
+            if words[words.index("-c") + 1] not in names:
+                yield f"{line}: no such container in {names}"
+
+
+def replaced(folder, mine):
+    """Copies the manifests to `mine`, runs the page's sed there, and says which values have stayed."""
+    for path in folder.iterdir():
+        if path.suffix in (".yaml", ".corefile"):
+            shutil.copy(path, mine)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    script = re.search(r"```sh\n(.*?)```", text, re.S)[1]
+    done = subprocess.run(["bash", "-ec", script], cwd=mine, capture_output=True, text=True, check=False)
+    if done.returncode or done.stderr:
+        yield f"exit {done.returncode}: {done.stderr}"
+    for path in mine.iterdir():
+        for value in ("us-east-1", "172.20", "20.172", "registry.example/sidegate", "a1b2c3d4e5"):
+            if value in path.read_text(encoding="utf-8"):
+                yield f"{path.name} still has {value}"
+
+
+def publishes(documents):
+    """Runs the job's last container with a stand-in for kubectl."""
+    job = next(document for document in documents if document["kind"] == "CronJob")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    with tempfile.TemporaryDirectory() as home:
+        stub, calls = Path(home) / "kubectl", Path(home) / "calls"
+        stub.write_text(STUB, encoding="utf-8")
+        stub.chmod(0o755)
+        environment |= {"PATH": f"{home}:{os.environ['PATH']}", "CALLS": str(calls), "HOME": home}
+        done = subprocess.run(container["command"], env=environment, capture_output=True, text=True, check=False)
+        said = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
+    if done.returncode:
+        yield f"exit {done.returncode}: {done.stderr}"
+    wanted = [f"replace -n {namespace} -f -" for namespace in environment["NAMESPACES"].split()]
+    if sorted(line for line in said if line.startswith("replace")) != sorted(wanted):
+        yield f"asked for {said}"
+    role = next(document for document in documents if document["kind"] == "Role")
+    allowed = [
+        (rule["resources"], rule["resourceNames"], sorted(rule["verbs"])) for rule in role["rules"]
+    ]
+    if allowed != [(["configmaps"], ["sidegate-private-ids"], ["get", "update"])]:
+        yield f"the role allows {allowed}"
