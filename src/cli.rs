@@ -75,6 +75,8 @@ enum Command {
         /// Leave it running, with lines to try
         #[arg(long)]
         keep: bool,
+        #[command(flatten)]
+        alone: demo::Alone,
     },
     /// List the private APIs of this account, for a file or URL that a fleet reads
     #[command(after_help = discover::MANUAL)]
@@ -117,7 +119,7 @@ pub fn main() -> ExitCode {
             let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
         }),
-        Command::Demo { keep } => block_on(demo::run(keep)),
+        Command::Demo { keep, alone } => block_on(demo::run(keep, alone)),
         Command::Wait { timeout } => {
             with_config(config, |config| block_on(wait(&config, Duration::from_secs(timeout))))
         }

@@ -128,7 +128,8 @@ impl Drop for Running {
 
 #[test]
 fn a_wrong_command_line_exits_64_and_help_exits_0() {
-    for arguments in [&["nonsense"][..], &["route"], &["--nonsense"], &["route", "a..b"]] {
+    let half_a_world = &["demo", "--vpc", "10.77.0.2", "--ca", "ca.pem"];
+    for arguments in [&["nonsense"][..], &["route"], &["--nonsense"], &["route", "a..b"], half_a_world] {
         let mut command = bare();
         command.args(arguments);
         assert_eq!(run(command).0, Some(64), "{arguments:?}");

@@ -32,7 +32,7 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
-        let mut both = tcp_on_one_port(&[GOOD, DEAD]).await.unwrap();
+        let mut both = tcp_on_one_port(&[GOOD, DEAD], 0).await.unwrap();
         both.truncate(1);
         let good = both.remove(0);
         Self { world: World::start().await.unwrap(), port: good.local_addr().unwrap().port(), _good: good }

@@ -1,18 +1,59 @@
-//! `sidegate demo`: a VPC on loopback, and a Sidegate in it.
+//! `sidegate demo`: a VPC on loopback, and a Sidegate in it; or the VPC alone, for a Sidegate in another container.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, Surroundings};
 use crate::config::{Config, Inputs};
 use crate::demo::client::Way;
-use crate::demo::{self, World};
+use crate::demo::{self, Addresses, World};
 use crate::forward::Entrance;
 
+/// Where the world stands without a Sidegate. Both addresses and the file, or none of them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Alone {
+    /// Serve the demo's VPC alone, for a Sidegate elsewhere: its resolver and endpoint, on ports 53 and 443 here
+    #[arg(long, value_name = "ADDRESS", requires_all = ["internet", "ca"], conflicts_with = "keep")]
+    vpc: Option<Ipv4Addr>,
+    /// With --vpc: the public resolver and the public gate, on ports 53 and 443 here
+    #[arg(long, value_name = "ADDRESS", requires = "vpc")]
+    internet: Option<Ipv4Addr>,
+    /// With --vpc: where to write the root certificate that callers need
+    #[arg(long, value_name = "FILE", requires = "vpc")]
+    ca: Option<PathBuf>,
+}
+
+/// What the command line asks for; whether it came out as it should.
+pub(super) async fn run(keep: bool, alone: Alone) -> anyhow::Result<bool> {
+    match alone {
+        Alone { vpc: Some(vpc), internet: Some(internet), ca: Some(ca) } => {
+            serve(Addresses::two_networks(vpc, internet), &ca).await
+        }
+        _ => show(keep).await,
+    }
+}
+
+/// Serves a world until SIGTERM or SIGINT. The certificate is there once everything is bound.
+async fn serve(addresses: Addresses, ca: &Path) -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let world = World::start_at(addresses).await?;
+    std::fs::write(ca, world.ca_pem()).with_context(|| format!("cannot write {}", ca.display()))?;
+    let (vpc, internet) = (world.vpc_resolver(), world.public_resolver());
+    super::say(format!("VPC resolver on {vpc}, public resolver on {internet}, root certificate in {}", ca.display()));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(true)
+}
+
 /// Shows the problem and its cure; whether every call came out as it should.
-pub(super) async fn run(keep: bool) -> anyhow::Result<bool> {
+async fn show(keep: bool) -> anyhow::Result<bool> {
     let out = &mut io::stdout();
     let colour = demo::wants_colour(out);
     let world = World::start().await?;

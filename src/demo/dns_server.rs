@@ -1,4 +1,4 @@
-//! A resolver on loopback that answers from [`Zones`], over UDP and TCP on one port.
+//! A resolver that answers from [`Zones`], over UDP and TCP on one port.
 //!
 //! `world` runs two, the VPC resolver and the public DNS: the same handler with different data. Integration tests run
 //! more as upstreams.
@@ -37,7 +37,15 @@ impl DnsServer {
     /// # Errors
     /// No port could be bound on `ip`.
     pub async fn start(ip: IpAddr, zones: Zones) -> io::Result<Self> {
-        let (udp, tcp) = sockets::udp_and_tcp(ip).await?;
+        Self::start_at(SocketAddr::new(ip, 0), zones).await
+    }
+
+    /// The same on a port that is known: where it is 0, the OS chooses.
+    ///
+    /// # Errors
+    /// `address` cannot be bound.
+    pub async fn start_at(address: SocketAddr, zones: Zones) -> io::Result<Self> {
+        let (udp, tcp) = sockets::udp_and_tcp(address).await?;
         let address = udp.local_addr()?;
         let mut server = Server::new(Handler { zones });
         server.register_socket(udp);

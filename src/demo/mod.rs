@@ -1,4 +1,4 @@
-//! A VPC in a box: real DNS and real TLS on loopback, in one process, with nothing to install.
+//! A VPC in a box: real DNS and real TLS in one process, on loopback unless told otherwise, with nothing to install.
 //!
 //! The `demo` command starts a [`World`] and Sidegate in it, then calls [`run`]. Integration tests build their fakes from
 //! the same parts. Nothing here knows how Sidegate is built: it is addresses that answer DNS and take connections.
@@ -30,7 +30,7 @@ use std::io::{self, Write};
 use hyper::StatusCode;
 
 pub use hints::{hints, wants_colour};
-pub use world::{Names, Place, World, public_zones};
+pub use world::{Addresses, Names, Place, World, public_zones};
 
 use client::Way;
 use table::{Api, Cell, Expected, Row};

@@ -1,4 +1,4 @@
-//! Ports that the OS chooses and that several sockets share. For `dns_server` and `world`.
+//! Ports that several sockets share, and that the OS chooses unless somebody has. For `dns_server` and `world`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,14 +8,14 @@ use tokio::net::{TcpListener, UdpSocket};
 /// A port that is free on one socket may be taken on the next; so often is another one tried.
 const ATTEMPTS: usize = 32;
 
-/// A UDP socket and a TCP listener with the same port on `ip`.
+/// A UDP socket and a TCP listener on `address`; on the same port of it if that is 0.
 ///
 /// # Errors
-/// `ip` cannot be bound, or no port was free for both.
-pub(super) async fn udp_and_tcp(ip: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
+/// `address` cannot be bound, or no port was free for both.
+pub(super) async fn udp_and_tcp(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut attempt = 0;
     loop {
-        let tcp = bind_tcp(SocketAddr::new(ip, 0)).await?;
+        let tcp = bind_tcp(address).await?;
         match UdpSocket::bind(tcp.local_addr()?).await {
             Ok(udp) => return Ok((udp, tcp)),
             Err(error) => again(&mut attempt, error)?,
@@ -23,14 +23,16 @@ pub(super) async fn udp_and_tcp(ip: IpAddr) -> io::Result<(UdpSocket, TcpListene
     }
 }
 
-/// A listener on every one of `addresses`, all with the same port, as clients choose an address and know one port.
+/// A listener on every one of `addresses`, all with the same port, as clients choose an address and know one port: with
+/// `port`, or one that is free if that is 0.
 ///
 /// # Errors
 /// One of them cannot be bound, or no port was free on all.
-pub async fn tcp_on_one_port(addresses: &[IpAddr]) -> io::Result<Vec<TcpListener>> {
+pub async fn tcp_on_one_port(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
     let mut attempt = 0;
+    let chosen = port;
     'port: loop {
-        let mut port = 0;
+        let mut port = chosen;
         let mut listeners = Vec::with_capacity(addresses.len());
         for ip in addresses {
             match bind_tcp(SocketAddr::new(*ip, port)).await {
@@ -72,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn listeners_on_several_addresses_share_one_port() {
         let addresses = [[127, 0, 0, 11], [127, 0, 0, 12], [127, 0, 0, 21]].map(IpAddr::from);
-        let listeners = tcp_on_one_port(&addresses).await.unwrap();
+        let listeners = tcp_on_one_port(&addresses, 0).await.unwrap();
         let bound: Vec<SocketAddr> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         assert_eq!(bound.iter().map(SocketAddr::ip).collect::<Vec<_>>(), addresses);
         assert!(bound.iter().all(|address| address.port() == bound[0].port() && address.port() != 0));
@@ -80,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_machine_is_an_error_that_names_it() {
-        let error = tcp_on_one_port(&[IpAddr::from([192, 0, 2, 1])]).await.unwrap_err();
+        let error = tcp_on_one_port(&[IpAddr::from([192, 0, 2, 1])], 0).await.unwrap_err();
         assert!(error.to_string().contains("192.0.2.1:0"), "{error}");
     }
 }

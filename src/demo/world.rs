@@ -1,6 +1,6 @@
 //! The world in a box: who is where, which name leads where, and the servers that make it so.
 //!
-//! `run` makes its calls in it, the `demo` command keeps it alive, integration tests put Sidegate into it.
+//! `run` makes its calls in it, the `demo` command keeps it alive or serves it alone, integration tests put Sidegate into it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +26,44 @@ const GATEWAY: [Ipv4Addr; 1] = [Ipv4Addr::new(127, 0, 0, 21)];
 const DATABASE: [Ipv4Addr; 1] = [Ipv4Addr::new(10, 0, 0, 5)];
 /// What the hidden zone's records carry.
 const TTL: u32 = 60;
+
+/// The ports of real resolvers and gates.
+const DNS_PORT: u16 = 53;
+const HTTPS_PORT: u16 = 443;
+
+/// Where the servers of a world stand.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    vpc_resolver: SocketAddr,
+    public_resolver: SocketAddr,
+    endpoint: Vec<Ipv4Addr>,
+    gateway: Vec<Ipv4Addr>,
+    https_port: u16,
+}
+
+impl Addresses {
+    /// All on 127.0.0.0/8, with ports that the OS chooses.
+    pub fn loopback() -> Self {
+        Self {
+            vpc_resolver: (VPC_RESOLVER, 0).into(),
+            public_resolver: (PUBLIC_RESOLVER, 0).into(),
+            endpoint: ENDPOINT.to_vec(),
+            gateway: GATEWAY.to_vec(),
+            https_port: 0,
+        }
+    }
+
+    /// A host with a leg in the VPC and one on the internet: on each a resolver on port 53 and a gate on port 443.
+    pub fn two_networks(vpc: Ipv4Addr, internet: Ipv4Addr) -> Self {
+        Self {
+            vpc_resolver: (vpc, DNS_PORT).into(),
+            public_resolver: (internet, DNS_PORT).into(),
+            endpoint: vec![vpc],
+            gateway: vec![internet],
+            https_port: HTTPS_PORT,
+        }
+    }
+}
 
 /// The names that mean something in this world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,29 +122,39 @@ const GATEWAY_LABEL: &str = "the internet";
 
 /// A VPC with an `execute-api` endpoint whose private DNS is on, and as much internet as it takes to miss it.
 ///
-/// All of it lives on 127.0.0.0/8 in this process, and ends when the value is dropped.
+/// All of it lives in this process, on 127.0.0.0/8 unless told otherwise, and ends when the value is dropped.
 #[derive(Debug)]
 pub struct World {
     vpc_resolver: DnsServer,
     public_resolver: DnsServer,
     _gates: [Gate; 2],
+    endpoint: Vec<Ipv4Addr>,
+    gateway: Vec<Ipv4Addr>,
     https_port: u16,
     authority: Authority,
     client: Client,
 }
 
 impl World {
-    /// Binds everything, then serves. Has to be called within a Tokio runtime.
+    /// One on loopback. Has to be called within a Tokio runtime.
     ///
     /// # Errors
     /// An address of 127.0.0.0/8 cannot be bound.
     pub async fn start() -> io::Result<Self> {
-        let addresses: Vec<IpAddr> = ENDPOINT.into_iter().chain(GATEWAY).map(IpAddr::V4).collect();
-        let mut endpoint = sockets::tcp_on_one_port(&addresses).await?;
-        let gateway = endpoint.split_off(ENDPOINT.len());
+        Self::start_at(Addresses::loopback()).await
+    }
+
+    /// Binds everything, then serves. Has to be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// An address cannot be bound.
+    pub async fn start_at(at: Addresses) -> io::Result<Self> {
+        let addresses: Vec<IpAddr> = at.endpoint.iter().chain(&at.gateway).copied().map(IpAddr::V4).collect();
+        let mut endpoint = sockets::tcp_on_one_port(&addresses, at.https_port).await?;
+        let gateway = endpoint.split_off(at.endpoint.len());
         let https_port = endpoint.iter().chain(&gateway).try_fold(0, |_, one| one.local_addr().map(|at| at.port()))?;
-        let public = public_zones().map_err(io::Error::other)?;
-        let vpc = vpc_zones(&public).map_err(io::Error::other)?;
+        let public = public_zones_with(&at.gateway).map_err(io::Error::other)?;
+        let vpc = vpc_zones(&public, &at.endpoint).map_err(io::Error::other)?;
 
         let authority = Authority::new()?;
         // The endpoint's certificate too holds the custom domain, as AWS lets public custom domains be called over an
@@ -114,12 +162,14 @@ impl World {
         let any_api = format!("*.{}", NAMES.zone);
         let tls = authority.server_config(&[&any_api, NAMES.custom_domain])?;
         Ok(Self {
-            vpc_resolver: DnsServer::start(VPC_RESOLVER.into(), vpc).await?,
-            public_resolver: DnsServer::start(PUBLIC_RESOLVER.into(), public).await?,
+            vpc_resolver: DnsServer::start_at(at.vpc_resolver, vpc).await?,
+            public_resolver: DnsServer::start_at(at.public_resolver, public).await?,
             _gates: [
                 Gate::start(ENDPOINT_LABEL, endpoint, tls.clone(), &[NAMES.private_api]).await?,
                 Gate::start(GATEWAY_LABEL, gateway, tls, &[NAMES.public_api, NAMES.custom_domain]).await?,
             ],
+            endpoint: at.endpoint,
+            gateway: at.gateway,
             https_port,
             client: Client::new(authority.client_config()?, https_port),
             authority,
@@ -138,12 +188,12 @@ impl World {
 
     /// The addresses of the endpoint.
     pub fn endpoint_addresses(&self) -> Vec<IpAddr> {
-        ENDPOINT.map(IpAddr::V4).to_vec()
+        self.endpoint.iter().copied().map(IpAddr::V4).collect()
     }
 
     /// The addresses of the public gateway.
     pub fn gateway_addresses(&self) -> Vec<IpAddr> {
-        GATEWAY.map(IpAddr::V4).to_vec()
+        self.gateway.iter().copied().map(IpAddr::V4).collect()
     }
 
     /// Where a call led: whose addresses the name got, all of them, or who says to have served it. `None` if neither
@@ -151,7 +201,7 @@ impl World {
     pub fn place_of(&self, outcome: &Outcome) -> Option<Place> {
         let within = |group: &[Ipv4Addr]| outcome.addresses.iter().all(|ip| group.iter().any(|one| ip == one));
         if !outcome.addresses.is_empty() {
-            return Some(match (within(&ENDPOINT), within(&GATEWAY)) {
+            return Some(match (within(&self.endpoint), within(&self.gateway)) {
                 (true, _) => Place::Endpoint,
                 (_, true) => Place::Internet,
                 _ => Place::Elsewhere,
@@ -200,21 +250,25 @@ impl World {
 /// # Errors
 /// Never in practice: the names are constants.
 pub fn public_zones() -> Result<Zones, ProtoError> {
+    public_zones_with(&GATEWAY)
+}
+
+fn public_zones_with(gateway: &[Ipv4Addr]) -> Result<Zones, ProtoError> {
     let mut zones = Zones::default();
     for apex in [".", NAMES.zone, "example.com"] {
         zones.add_zone(apex)?;
     }
-    zones.add_a(NAMES.public_api, TTL, &GATEWAY)?;
-    zones.add_a(NAMES.custom_domain_target, TTL, &GATEWAY)?;
+    zones.add_a(NAMES.public_api, TTL, gateway)?;
+    zones.add_a(NAMES.custom_domain_target, TTL, gateway)?;
     zones.add_cname(NAMES.custom_domain, 300, NAMES.custom_domain_target)?;
     Ok(zones)
 }
 
 /// What the VPC's resolver knows: all that is public, a private hosted zone, and the endpoint's hidden zone, which
 /// hides the public one of the same name.
-fn vpc_zones(public: &Zones) -> Result<Zones, ProtoError> {
+fn vpc_zones(public: &Zones, endpoint: &[Ipv4Addr]) -> Result<Zones, ProtoError> {
     let mut zones = public.clone();
-    zones.add_captured_zone(NAMES.zone, TTL, &ENDPOINT)?;
+    zones.add_captured_zone(NAMES.zone, TTL, endpoint)?;
     zones.add_zone("corp.internal")?;
     zones.add_a(NAMES.internal, TTL, &DATABASE)?;
     Ok(zones)
