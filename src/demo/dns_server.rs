@@ -14,6 +14,8 @@ use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
+use tokio::net::{TcpListener, UdpSocket};
+
 use super::sockets;
 use super::zones::{Answer, Zones};
 
@@ -37,7 +39,19 @@ impl DnsServer {
     /// # Errors
     /// No port could be bound on `ip`.
     pub async fn start(ip: IpAddr, zones: Zones) -> io::Result<Self> {
-        let (udp, tcp) = sockets::udp_and_tcp(ip).await?;
+        Self::serve(sockets::udp_and_tcp(ip).await?, zones)
+    }
+
+    /// Binds UDP and TCP on this address, for a server that has to have the port of another.
+    ///
+    /// # Errors
+    /// The address could not be bound.
+    pub async fn start_at(address: SocketAddr, zones: Zones) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        Self::serve((UdpSocket::bind(tcp.local_addr()?).await?, tcp), zones)
+    }
+
+    fn serve((udp, tcp): (UdpSocket, TcpListener), zones: Zones) -> io::Result<Self> {
         let address = udp.local_addr()?;
         let mut server = Server::new(Handler { zones });
         server.register_socket(udp);

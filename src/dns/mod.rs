@@ -11,7 +11,7 @@
 //! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
-//! - [`health`]: is a listener alive?
+//! - [`health`], [`real_answer`]: is a listener alive, and does it resolve?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
 mod addresses;
@@ -27,6 +27,7 @@ mod message;
 mod plane;
 mod query;
 mod question;
+pub mod real_answer;
 mod relevance;
 mod reply;
 mod resolver;

@@ -84,6 +84,11 @@ impl Plane {
         self.listeners.iter().map(Listener::address).chain(self.bound.iter().map(Bound::address)).collect()
     }
 
+    /// What is in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// To reach the resolver of the configuration in force, whichever that is.
     pub fn service(&self) -> watch::Receiver<Arc<Service>> {
         self.service.subscribe()
