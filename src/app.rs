@@ -4,11 +4,13 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod once;
 mod reloads;
 mod status;
 mod supervision;
+mod take_over;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::admin_listener::AdminListener;
 use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
-use self::configs::{discovery_config, dns_config, warn_of_gaps};
+use self::configs::{discovery_config, dns_config, gate, place, refuse_unused, vpc_servers, warn_of_gaps};
+pub use self::once::{known, private_apis, upstreams};
 pub use self::status::{rfc3339, said};
 use self::supervision::Supervision;
 pub use self::supervision::Supervisor;
+use self::take_over::TakeOver;
+pub use self::take_over::{Installed, Totals as TakeOverTotals, install};
 use crate::admin::{self, Readiness};
 use crate::config::Config;
-use crate::discovery::{self, Discovery, EndpointHealth, Metadata, PrivateApis, SourceStatus};
+use crate::discovery::{Discovery, EndpointHealth, Metadata};
 use crate::dns::health::Pulse;
 use crate::dns::{self, Plane};
 use crate::forward::{self, Entrance};
@@ -38,28 +43,40 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long clients whose questions wait in inherited sockets are kept for the first look-ups. They give up after five
 /// seconds.
 const FIRST_ATTEMPTS: Duration = Duration::from_secs(2);
+/// What `/ready` calls the time until resolv.conf leads to us.
+const TAKE_OVER: &str = "dns.take_over";
+/// Programs that keep what they read in resolv.conf look again within this: Go every five seconds, the C libraries at once.
+const REREAD: Duration = Duration::from_secs(5);
 
 /// What a process finds around it; tests bring their own.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     pub metadata: Metadata,
     pub resolv_conf: PathBuf,
+    /// The one port on which servers in it are asked; another one only in tests.
+    pub name_server_port: u16,
 }
 
 impl Surroundings {
     /// As they are on a host of AWS.
     pub fn of_host() -> Self {
         let ecs = std::env::var("ECS_CONTAINER_METADATA_URI_V4").ok().filter(|uri| !uri.is_empty());
-        Self { metadata: Metadata::of_aws(ecs), resolv_conf: PathBuf::from("/etc/resolv.conf") }
+        let resolv_conf = PathBuf::from("/etc/resolv.conf");
+        Self { metadata: Metadata::of_aws(ecs), resolv_conf, name_server_port: 53 }
     }
 }
 
 /// A running Sidegate.
 #[derive(Debug)]
 pub struct App {
+    /// First of all, so that resolv.conf leads elsewhere before anything ends.
+    take_over: Option<TakeOver>,
+    take_over_totals: Arc<TakeOverTotals>,
     surroundings: Surroundings,
     discovery: watch::Sender<Arc<Discovery>>,
     plane: Plane,
+    /// Whether `vpc` is what the configuration says, whatever resolv.conf does.
+    vpc_is_set: bool,
     forwarder: forward::Plane,
     answers: admin::Answers,
     admin: Option<AdminListener>,
@@ -97,11 +114,12 @@ impl App {
         config: Config,
         surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
-        warn_of_gaps(&config);
+        warn_of_gaps(&config, &surroundings);
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
+        let place = place(&config, &surroundings)?;
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
-        let dns = dns_config(&config, &surroundings.resolv_conf);
+        let dns = dns_config(&config, &surroundings);
         let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
         let tools = discovery.tools(look_up(plane.service()))?;
         let around = forward_surroundings(&config.dns, config.admin.listen, &discovery, &plane);
@@ -146,13 +164,19 @@ impl App {
         if let Some(admin) = &mut admin {
             admin.serve();
         }
+        let take_over_totals = Arc::new(TakeOverTotals::default());
+        let take_over =
+            place.map(|place| TakeOver::start(place, Some(readiness.block(TAKE_OVER)), Arc::clone(&take_over_totals)));
         readiness.bound();
         let liveness = Arc::clone(&answers.liveness);
         let supervision = Supervision::start(notifier, watchdog, &readiness, current.subscribe(), liveness);
         Ok(Self {
+            take_over,
+            take_over_totals,
             surroundings,
             discovery: current,
             plane,
+            vpc_is_set: config.vpc_is_set,
             forwarder,
             answers,
             admin,
@@ -194,11 +218,20 @@ impl App {
         self.discovery.borrow().table()
     }
 
-    /// Returns at the next `POST /reload`; whoever sent it waits to be told how the reload went.
+    /// Returns at the next `POST /reload`; whoever sent it waits to be told how the reload went. Until then sees to what
+    /// else comes up.
     pub async fn reload_requested(&mut self) -> oneshot::Sender<Result<(), String>> {
-        match self.reload_requests.recv().await {
-            Some(request) => request,
-            None => std::future::pending().await,
+        loop {
+            let other_servers = async {
+                match &mut self.take_over {
+                    Some(take_over) => take_over.other_servers().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(request) = self.reload_requests.recv() => return request,
+                servers = other_servers => self.ask_others(&servers),
+            }
         }
     }
 
@@ -210,6 +243,26 @@ impl App {
     /// A reload begins, before there is a configuration to change to.
     pub async fn reload_begins(&self) {
         self.supervision.reload_begins().await;
+    }
+
+    /// Takes up the servers that another program has put into resolv.conf.
+    fn ask_others(&mut self, servers: &[IpAddr]) {
+        let mut dns = self.plane.config().clone();
+        let servers = vpc_servers(servers, &dns.listen, self.surroundings.name_server_port);
+        if self.vpc_is_set || servers.is_empty() || dns.upstreams.vpc == servers {
+            return;
+        }
+        let discovery = Arc::clone(&self.discovery.borrow());
+        dns.upstreams.vpc.clone_from(&servers);
+        match self.plane.reload(dns, discovery.table(), Some(observer(&discovery))) {
+            Ok(()) => tracing::info!(?servers, "the VPC's servers are others now, as resolv.conf says"),
+            Err(error) => tracing::error!("servers of resolv.conf are not taken up: {error}"),
+        }
+    }
+
+    /// How taking resolv.conf over went.
+    pub fn take_over_totals(&self) -> Arc<TakeOverTotals> {
+        Arc::clone(&self.take_over_totals)
     }
 
     /// Counts how a reload went, for those that end before there is a configuration to change to as well.
@@ -233,8 +286,9 @@ impl App {
     /// # Errors
     /// As [`App::start`]; then everything is as it was.
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
-        warn_of_gaps(&config);
+        warn_of_gaps(&config, &self.surroundings);
         refuse_unused(&self.inherited, &config)?;
+        let place = place(&config, &self.surroundings)?;
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);
@@ -245,11 +299,24 @@ impl App {
         let bind = |address| AdminListener::bind(address, &self.inherited, self.gate.subscribe(), self.answers.clone());
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
-        let dns = dns_config(&config, &self.surroundings.resolv_conf);
+        let dns = dns_config(&config, &self.surroundings);
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
-        self.plane.reload(dns, discovery.table(), Some(observer(&discovery)))?;
+        // A listener that goes must not be what resolv.conf leads to.
+        let moves = self.take_over.as_ref().map(TakeOver::place) != place.as_ref();
+        let left = self.take_over.as_ref().map(|take_over| take_over.place().again());
+        if let Some(take_over) = self.take_over.take_if(|_| moves) {
+            take_over.end().await;
+        }
+        let changed = self.plane.reload(dns, discovery.table(), Some(observer(&discovery)));
+        if moves {
+            let place = if changed.is_ok() { place } else { left };
+            let totals = &self.take_over_totals;
+            self.take_over = place.map(|place| TakeOver::start(place, None, Arc::clone(totals)));
+        }
+        changed?;
+        self.vpc_is_set = config.vpc_is_set;
         self.forwarder.adopt(forwarder);
         if moved {
             self.admin = admin;
@@ -267,13 +334,20 @@ impl App {
     }
 
     /// Ends in good order: not ready at once, served on for `linger`, then listeners close and what is in flight ends
-    /// within `grace`.
-    pub async fn drain(self) {
+    /// within `grace`. Where resolv.conf leads to us, it is put back [`REREAD`] before they close.
+    pub async fn drain(mut self) {
         self.readiness.drain();
         drop(self.reload_requests);
         tracing::info!(linger = ?self.linger, grace = ?self.grace, "draining");
         self.supervision.stopping(self.linger, self.grace).await;
-        tokio::time::sleep(self.linger).await;
+        let last = match self.take_over.take() {
+            Some(take_over) => {
+                tokio::time::sleep(self.linger.saturating_sub(REREAD)).await;
+                if take_over.end().await { REREAD } else { self.linger.min(REREAD) }
+            }
+            None => self.linger,
+        };
+        tokio::time::sleep(last).await;
         let (answered, carried) = if self.inherited.is_empty() {
             drop(self.following);
             // What the forwarder still has to connect needs names until the end; new queries are no longer taken.
@@ -294,38 +368,6 @@ impl App {
     }
 }
 
-/// What a Sidegate that starts now would know, for commands that end: its endpoints are looked up and its sources read
-/// once, beside their last good lists.
-///
-/// # Errors
-/// No region, or upstreams that cannot be set up.
-pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Result<(Arc<Table>, Vec<SourceStatus>)> {
-    let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
-    let quiet = dns_config(config, &surroundings.resolv_conf).quiet();
-    let plane = Plane::bind(quiet, discovery.table(), None)?;
-    let look_up = look_up(plane.service());
-    let tools = discovery.tools(Arc::clone(&look_up))?;
-    tokio::join!(discovery.look_up_endpoints(&look_up), discovery.read_sources(&tools));
-    let table = Arc::clone(&discovery.table().borrow());
-    Ok((table, discovery.sources()))
-}
-
-/// The private APIs of this account, for `sidegate discover`.
-///
-/// # Errors
-/// No region, upstreams that cannot be set up, an account that does not answer.
-pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<PrivateApis> {
-    let of_discovery = discovery_config(config, surroundings).await?;
-    let quiet = dns_config(config, &surroundings.resolv_conf).quiet();
-    let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;
-    discovery::discover(&of_discovery, look_up(plane.service())).await.map_err(anyhow::Error::msg)
-}
-
-/// The servers of each upstream group under this configuration.
-pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams {
-    dns_config(config, &surroundings.resolv_conf).upstreams
-}
-
 /// What the forwarder is handed of the others.
 fn forward_surroundings(
     dns_config: &dns::Config,
@@ -338,18 +380,4 @@ fn forward_surroundings(
     let other_listeners = of_dns.chain(admin).collect();
     let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
     forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
-}
-
-/// An inherited socket that nobody reads would keep its clients waiting.
-fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::Result<()> {
-    let forward = &config.forward;
-    let entrances = [&forward.connect_listen, &forward.sni_listen, &forward.http_listen];
-    let streams = entrances.into_iter().flatten().chain(&config.admin.listen).copied();
-    let streams = streams.chain(config.dns.listeners().map(|(_, address)| address));
-    Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
-}
-
-/// Who may ask admin.
-fn gate(config: &Config) -> admin::Gate {
-    admin::Gate { clients: config.clients.clone(), hosts: config.admin.hosts.clone() }
 }

@@ -4,6 +4,7 @@
 
 mod demo;
 mod discover;
+mod resolv_conf;
 mod route;
 mod run;
 
@@ -88,6 +89,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Point resolv.conf at the running Sidegate, or put it back as it was
+    #[command(after_help = resolv_conf::MANUAL)]
+    ResolvConf {
+        #[command(subcommand)]
+        what: resolv_conf::What,
+        /// Change this file
+        #[arg(long, value_name = "PATH", default_value = "/etc/resolv.conf", global = true)]
+        file: PathBuf,
+    },
     /// Wait until the running Sidegate is ready
     Wait {
         /// Seconds to wait at most
@@ -120,6 +130,12 @@ pub fn main() -> ExitCode {
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
         }),
         Command::Demo { keep, alone } => block_on(demo::run(keep, alone)),
+        // What is put back stands in the file: no configuration is needed, and a wrong one must not be in the way.
+        Command::ResolvConf { what: resolv_conf::What::Restore, file } => resolv_conf::restore(&file),
+        Command::ResolvConf { what: resolv_conf::What::Install, file } => with_config(config, |config| {
+            let surroundings = Surroundings { resolv_conf: file, ..Surroundings::of_host() };
+            block_on(resolv_conf::install(&config, &surroundings))
+        }),
         Command::Wait { timeout } => {
             with_config(config, |config| block_on(wait(&config, Duration::from_secs(timeout))))
         }

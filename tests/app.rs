@@ -23,7 +23,11 @@ use tokio::net::TcpStream;
 /// Nothing around: no metadata service, no resolv.conf.
 fn nowhere() -> Surroundings {
     let imds = SocketAddr::from(([127, 0, 0, 1], 1));
-    Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf: PathBuf::from("/nonexistent") }
+    Surroundings {
+        metadata: Metadata { ecs: None, imds },
+        resolv_conf: PathBuf::from("/nonexistent"),
+        name_server_port: 53,
+    }
 }
 
 fn config(public: SocketAddr, vpc: SocketAddr, rest: &str) -> Config {

@@ -49,7 +49,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         &["policy", "dns", "forward", "discovery", "admin", "server_tls", "egress_proxy"],
         "it fills the Config that each of them owns",
     ),
-    ("resolv_conf", &[], "a leaf: the name servers of this host"),
+    (
+        "resolv_conf",
+        &["whole_file"],
+        "a leaf: the name servers of this host, and how its resolv.conf comes to lead to us",
+    ),
     (
         "logging",
         &["config", "forward"],
@@ -74,9 +78,21 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "cli",
-        &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "forward", "whole_file"],
+        &[
+            "app",
+            "config",
+            "logging",
+            "policy",
+            "admin",
+            "demo",
+            "discovery",
+            "dns",
+            "forward",
+            "whole_file",
+            "resolv_conf",
+        ],
         "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, \
-         `demo` builds a world around app and calls by its entrances",
+         `demo` builds a world around app and calls by its entrances, `resolv-conf restore` needs no configuration",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),

@@ -76,7 +76,11 @@ impl Lab {
 
 async fn start(config: Config) -> App {
     let imds = SocketAddr::from(([127, 0, 0, 1], 1));
-    let nowhere = Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf: PathBuf::from("/nonexistent") };
+    let nowhere = Surroundings {
+        metadata: Metadata { ecs: None, imds },
+        resolv_conf: PathBuf::from("/nonexistent"),
+        name_server_port: 53,
+    };
     let app = App::start(config, nowhere).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), app.is_ready()).await.unwrap();
     app

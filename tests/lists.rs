@@ -58,7 +58,11 @@ impl Lab {
 
     async fn start(&self, source: &str) -> App {
         let imds = SocketAddr::from(([127, 0, 0, 1], 1));
-        let around = Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf: "/nonexistent".into() };
+        let around = Surroundings {
+            metadata: Metadata { ecs: None, imds },
+            resolv_conf: "/nonexistent".into(),
+            name_server_port: 53,
+        };
         App::start(self.config(source), around).await.unwrap()
     }
 

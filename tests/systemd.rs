@@ -23,7 +23,8 @@ use tempfile::TempDir;
 /// Whatever is waited for comes within this, or never.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// TXT of the reserved name, as in RFC 1035 section 4.1.
-const QUESTION: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06health\x08sidegate\x07invalid\x00\x00\x10\x00\x01";
+const QUESTION: &[u8] =
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06health\x08sidegate\x07invalid\x00\x00\x10\x00\x01";
 
 /// A unit's state as its supervisor holds it: sockets, the notify socket, a configuration.
 struct Unit {
@@ -215,7 +216,7 @@ async fn what_waited_is_answered_once_the_endpoint_is_known() {
     let sockets = vec![("udp".to_owned(), udp.into()), ("tcp".to_owned(), tcp.into())];
     let supervisor = Supervisor { inherited: Inherited::of(sockets).unwrap(), ..Supervisor::default() };
     let metadata = Metadata { ecs: None, imds: SocketAddr::from(([127, 0, 0, 1], 1)) };
-    let around = Surroundings { metadata, resolv_conf: "/nonexistent".into() };
+    let around = Surroundings { metadata, resolv_conf: "/nonexistent".into(), name_server_port: 53 };
     let _app = App::start_under(supervisor, config, around).await.unwrap();
     for asked in asked {
         let mut addresses = asked.await.unwrap().expect("no SERVFAIL");
@@ -244,7 +245,8 @@ fn a_socket_that_no_listener_has_ends_the_start_and_names_the_key() {
     let unit = Unit::new();
     unit.configure("127.0.0.1:0".parse().unwrap(), "");
     let (code, said) = unit.start(&[]).ends();
-    let expected = format!("inherited socket dns-udp, UDP {}: no listener has it: add it to dns.listen", unit.address());
+    let expected =
+        format!("inherited socket dns-udp, UDP {}: no listener has it: add it to dns.listen", unit.address());
     assert_eq!(code, Some(1));
     assert!(said.contains(&expected), "{said}");
 }

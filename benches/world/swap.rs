@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidegate::discovery::List;
-use sidegate::dns::{Config, Plane, Question, Upstreams, ZoneAnswer, rtype};
+use sidegate::dns::{Config, Encrypted, Plane, Question, Upstreams, ZoneAnswer, rtype};
 use sidegate::policy::{Binding, Knowledge, Networks, Origin, PrivateIds, Table};
 use tokio::sync::watch;
 
@@ -54,6 +54,8 @@ pub fn compare(list: &Arc<List>, measured: bool) {
         clients: Networks::private(),
         upstreams: Upstreams::default(),
         answer: ZoneAnswer::Endpoint,
+        encrypted: Encrypted::default(),
+        whole_vpc: false,
         egress_proxy: None,
         extra_roots: Vec::new(),
     };

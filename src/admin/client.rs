@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,6 +14,8 @@ use crate::policy::as_seen_from_here;
 
 /// An admin listener answers at once or not at all.
 const WITHIN: Duration = Duration::from_millis(1500);
+/// A reload may read long lists.
+const RELOADED_WITHIN: Duration = Duration::from_secs(10);
 /// Its answers are lines.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -22,8 +24,20 @@ const MAX_BODY: usize = 64 * 1024;
 /// # Errors
 /// Whatever is not 200, in words for an operator.
 pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
+    request(admin, Method::GET, path, WITHIN).await
+}
+
+/// Has it read its configuration again; what it could not take up is in the error.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn reload(admin: SocketAddr) -> Result<String, String> {
+    request(admin, Method::POST, "/reload", RELOADED_WITHIN).await
+}
+
+async fn request(admin: SocketAddr, method: Method, path: &str, within: Duration) -> Result<String, String> {
     let address = as_seen_from_here(admin);
-    match timeout(WITHIN, fetch(address, path)).await {
+    match timeout(within, fetch(address, method, path)).await {
         Ok(Ok((StatusCode::OK, body))) => Ok(body),
         Ok(Ok((_, body))) => Err(format!("{path}: {body}")),
         Ok(Err(error)) => Err(format!("{address}{path}: {error}")),
@@ -33,12 +47,17 @@ pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
 
 async fn fetch(
     address: SocketAddr,
+    method: Method,
     path: &str,
 ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::builder().uri(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, address.to_string())
+        .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await?.to_bytes();

@@ -1,16 +1,20 @@
 //! What each part is configured with, from the one configuration and from what is found on the host.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+
+use anyhow::Context;
 
 use super::Surroundings;
+use super::take_over::Place;
+use crate::admin;
 use crate::config::Config;
 use crate::discovery::{self, AddressSource, EndpointConfig, HealthCheck};
 use crate::dns;
 use crate::dns::upstream::Server;
+use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::Upstream;
-use crate::resolv_conf;
+use crate::resolv_conf::{self, Text};
 
 pub(super) async fn discovery_config(
     config: &Config,
@@ -42,7 +46,7 @@ pub(super) async fn discovery_config(
         always_public_names: policy.always_public_names.clone(),
         private_names: policy.private_names.clone(),
         forward_zones: config.zones.clone(),
-        default_upstream: config.default_upstream,
+        default_upstream: default_upstream(config, surroundings),
         sources: config.discovery.clone(),
         state_dir: config.state_dir.clone(),
         state_dir_is_set: config.state_dir_is_set,
@@ -55,19 +59,11 @@ pub(super) async fn discovery_config(
 }
 
 /// The DNS plane's own configuration, with the `vpc` servers of this host where none are configured.
-pub(super) fn dns_config(config: &Config, resolv_conf: &Path) -> dns::Config {
+pub(super) fn dns_config(config: &Config, surroundings: &Surroundings) -> dns::Config {
     let mut dns = config.dns.clone();
     if !config.vpc_is_set {
-        let text = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-        let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
-        let is_us =
-            |address: &SocketAddr| dns.listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
-        let servers: Vec<Server> = resolv_conf::name_servers(&text)
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, 53))
-            .filter(|address| !is_us(address))
-            .map(Server::udp)
-            .collect();
+        let text = resolv_conf::read(&surroundings.resolv_conf).unwrap_or_default();
+        let servers = vpc_servers(&resolv_conf::former_servers(&text), &dns.listen, surroundings.name_server_port);
         if !servers.is_empty() {
             dns.upstreams.vpc = servers;
         }
@@ -75,14 +71,55 @@ pub(super) fn dns_config(config: &Config, resolv_conf: &Path) -> dns::Config {
     dns
 }
 
+/// The servers of a resolv.conf as an upstream group, without ourselves.
+pub(super) fn vpc_servers(listed: &[IpAddr], listen: &[SocketAddr], port: u16) -> Vec<Server> {
+    let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
+    let is_us = |address: &SocketAddr| listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
+    let addresses = listed.iter().map(|ip| SocketAddr::new(*ip, port));
+    addresses.filter(|address| !is_us(address)).map(Server::udp).collect()
+}
+
+/// Who asks us in place of the VPC's servers asks for names that only those know, unless the configuration says otherwise.
+fn default_upstream(config: &Config, surroundings: &Surroundings) -> Upstream {
+    let is_taken = || {
+        let text = resolv_conf::read(&surroundings.resolv_conf).unwrap_or_default();
+        resolv_conf::look(&text) != Text::Free
+    };
+    let is_implied = !config.default_upstream_is_set && (config.take_over || is_taken());
+    if is_implied { Upstream::Vpc } else { config.default_upstream }
+}
+
 /// Says what the operator should know of this configuration before it runs.
-pub(super) fn warn_of_gaps(config: &Config) {
+pub(super) fn warn_of_gaps(config: &Config, surroundings: &Surroundings) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    if !config.default_upstream_is_set && config.zones.is_empty() && config.default_upstream == Upstream::Public {
+    let default = default_upstream(config, surroundings);
+    if !config.default_upstream_is_set && config.zones.is_empty() && default == Upstream::Public {
         tracing::info!(
             "names that only the VPC knows go to public DNS: set upstream.default = \"vpc\" if there are any"
         );
     }
+}
+
+/// An inherited socket that nobody reads would keep its clients waiting.
+pub(super) fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::Result<()> {
+    let forward = &config.forward;
+    let entrances = [&forward.connect_listen, &forward.sni_listen, &forward.http_listen];
+    let streams = entrances.into_iter().flatten().chain(&config.admin.listen).copied();
+    let streams = streams.chain(config.dns.listeners().map(|(_, address)| address));
+    Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
+}
+
+/// Which file is to lead to us while we run, if any; that it may not be written is said before anything starts.
+pub(super) fn place(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Option<Place>> {
+    let wanted = config
+        .take_over
+        .then(|| Place::of(config, surroundings).and_then(|place| Ok(place.check().map(|()| place)?)));
+    wanted.transpose().context("dns.take_over")
+}
+
+/// Who may ask admin.
+pub(super) fn gate(config: &Config) -> admin::Gate {
+    admin::Gate { clients: config.clients.clone(), hosts: config.admin.hosts.clone() }
 }

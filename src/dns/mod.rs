@@ -13,7 +13,7 @@
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
 //! - `tally`: how many queries were answered, by the way they went
-//! - [`health`]: is a listener alive?
+//! - [`health`], [`real_answer`]: is a listener alive, and does it resolve?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
 mod addresses;
@@ -30,6 +30,7 @@ mod message;
 mod plane;
 mod query;
 mod question;
+pub mod real_answer;
 mod relevance;
 mod reply;
 mod resolver;

@@ -129,6 +129,11 @@ impl Plane {
         self.listeners.iter().filter_map(Listener::pulse).collect()
     }
 
+    /// What is in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// To reach the resolver of the configuration in force, whichever that is.
     pub fn service(&self) -> watch::Receiver<Arc<Service>> {
         self.service.subscribe()

@@ -65,7 +65,7 @@ async fn discovery() -> Arc<Discovery> {
     let inputs = Inputs { file: Some(("test".to_owned(), toml.to_owned())), environment: Vec::new() };
     let imds = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let metadata = crate::discovery::Metadata { ecs: None, imds };
-    let around = crate::app::Surroundings { metadata, resolv_conf: "/nonexistent".into() };
+    let around = crate::app::Surroundings { metadata, resolv_conf: "/nonexistent".into(), name_server_port: 53 };
     let config = crate::app::configs::discovery_config(&Config::load(&inputs).unwrap(), &around).await.unwrap();
     Arc::new(Discovery::new(config).unwrap())
 }

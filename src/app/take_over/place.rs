@@ -1,0 +1,107 @@
+//! Which file is to lead where, and the one lock under which it is changed and given back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::app::Surroundings;
+use crate::config::Config;
+use crate::policy::as_seen_from_here;
+use crate::resolv_conf::{self, Change, Refusal, Step};
+
+/// resolv.conf, and our address in it.
+#[derive(Debug)]
+pub(in crate::app) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) address: IpAddr,
+    port: u16,
+    /// Whether the file was given back for good: a write that is late must not come after that.
+    is_over: Mutex<bool>,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.address, self.port) == (&other.path, other.address, other.port)
+    }
+}
+
+impl Place {
+    /// # Errors
+    /// No listener on the one port that resolv.conf knows.
+    pub(in crate::app) fn of(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Self> {
+        let port = surroundings.name_server_port;
+        let listen = &config.dns.listen;
+        let here = |listener: &&SocketAddr| listener.port() == port;
+        let ips: Vec<IpAddr> = listen.iter().filter(here).map(|listener| as_seen_from_here(*listener).ip()).collect();
+        // Loopback is there whatever becomes of the network.
+        let best = ips.iter().find(|ip| ip.is_loopback()).or(ips.first());
+        let address = best.copied().ok_or_else(|| {
+            let listed = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            anyhow::anyhow!(
+                "resolv.conf knows port {port} alone, and dns.listen is {}: add \"127.0.0.1:{port}\"",
+                if listed.is_empty() { "empty" } else { &listed }
+            )
+        })?;
+        Ok(Self { path: surroundings.resolv_conf.clone(), address, port, is_over: Mutex::default() })
+    }
+
+    /// The same, not given back yet.
+    pub(in crate::app) fn again(&self) -> Self {
+        Self { path: self.path.clone(), is_over: Mutex::default(), ..*self }
+    }
+
+    pub(super) fn listener(&self) -> SocketAddr {
+        self.listener_at(self.address)
+    }
+
+    pub(super) fn listener_at(&self, address: IpAddr) -> SocketAddr {
+        SocketAddr::new(address, self.port)
+    }
+
+    /// Whether the file could be written.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub(in crate::app) fn check(&self) -> Result<(), Refusal> {
+        resolv_conf::check(&self.path)
+    }
+
+    /// Makes the file lead to us; a Sidegate that has it gives way only if `replaces`.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub(super) async fn install(self: &Arc<Self>, replaces: bool) -> anyhow::Result<Change> {
+        let place = Arc::clone(self);
+        let change = tokio::task::spawn_blocking(move || {
+            let is_over = place.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+            if *is_over {
+                return Ok(Change { before: Vec::new(), step: Step::Nothing });
+            }
+            resolv_conf::change(&place.path, |text| resolv_conf::install(text, place.address, replaces))
+        });
+        let change = change.await??;
+        if change.step == Step::Unknown {
+            return Err(Refusal::Unknown { path: self.path.clone() }.into());
+        }
+        Ok(change)
+    }
+
+    /// Gives the file back for good, if it is we who have it. Whether it was. Blocks.
+    pub(super) fn give_back(&self) -> bool {
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *is_over, true) {
+            return false;
+        }
+        match resolv_conf::change(&self.path, |text| resolv_conf::put_back(text, Some(self.address))) {
+            Ok(Change { step: Step::Write(_), .. }) => {
+                tracing::info!(path = %self.path.display(), "resolv.conf is as it was");
+                true
+            }
+            Ok(_) => false,
+            Err(refusal) => {
+                tracing::error!("resolv.conf still leads here: {refusal}");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Files that are not ours to write, and what to do about each.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Why the file stays as it is; each says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{} leads to {}, which {manager} writes: {}", .path.display(), .target.display(), .manager.cure())]
+    Managed { path: PathBuf, target: PathBuf, manager: Manager },
+    #[error("{} is not there: create it with a nameserver line, or bind-mount one to its place", .path.display())]
+    Missing { path: PathBuf },
+    #[error("{} leads to {}, which is not there: remove the link, and create a file with a nameserver line", .path.display(), .target.display())]
+    Dangling { path: PathBuf, target: PathBuf },
+    #[error("{} is no regular file: name one by --file", .path.display())]
+    NotAFile { path: PathBuf },
+    #[error("{} is longer than 64 KiB: leave out what no resolver reads", .path.display())]
+    TooLong { path: PathBuf },
+    #[error(
+        "{} may not be written by this user: run as root; in a systemd unit by ExecStartPost=+, in a container as user 0",
+        .path.display()
+    )]
+    NotPermitted { path: PathBuf },
+    #[error("{} may not be changed by anybody, root neither: take its attribute off by chattr -i", .path.display())]
+    Immutable { path: PathBuf },
+    #[error(
+        "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container; where that \
+         cannot be, set HTTPS_PROXY for the application instead",
+        .path.display()
+    )]
+    ReadOnly { path: PathBuf },
+    #[error("{} is taken over by a newer Sidegate, or its comments were changed: use that Sidegate, or write it anew", .path.display())]
+    Unknown { path: PathBuf },
+    #[error("{}: {error}", .path.display())]
+    System { path: PathBuf, error: String },
+}
+
+/// Who writes what the link leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    Resolved,
+    NetworkManager,
+    Resolvconf,
+    Other,
+}
+
+impl std::fmt::Display for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Resolved => "systemd-resolved",
+            Self::NetworkManager => "NetworkManager",
+            Self::Resolvconf => "resolvconf",
+            Self::Other => "another program",
+        })
+    }
+}
+
+impl Manager {
+    /// Of a link's target. All of them keep what they write below /run.
+    fn of(target: &Path) -> Option<Self> {
+        let target = target.strip_prefix("/var").map_or(target.to_owned(), |below| Path::new("/").join(below));
+        if let Ok(below) = target.strip_prefix("/run") {
+            return Some(match below.components().next().and_then(|first| first.as_os_str().to_str()) {
+                Some("systemd") => Self::Resolved,
+                Some("NetworkManager") => Self::NetworkManager,
+                Some("resolvconf") => Self::Resolvconf,
+                _ => Self::Other,
+            });
+        }
+        // Where resolvconf kept it before /run.
+        target.starts_with("/etc/resolvconf/run").then_some(Self::Resolvconf)
+    }
+
+    fn cure(self) -> &'static str {
+        match self {
+            Self::Resolved => {
+                "give systemd-resolved the zone instead, from systemd 258 by a dns-delegate drop-in, before by a link's \
+                 DNS and domains (resolvectl); or put a copy of /run/systemd/resolve/resolv.conf in the place of the link"
+            }
+            Self::NetworkManager => {
+                "set dns=none in NetworkManager.conf and put a copy in the place of the link; or give it Sidegate as \
+                 ipv4.dns with ipv4.ignore-auto-dns=yes"
+            }
+            Self::Resolvconf => {
+                "write the nameserver line to /etc/resolvconf/resolv.conf.d/head and run resolvconf -u; or put a copy in \
+                 the place of the link"
+            }
+            Self::Other => "give that program Sidegate as its server; or put a copy in the place of the link",
+        }
+    }
+}
+
+/// Looks at what the path names, without opening it.
+pub(super) fn unless_ours(path: &Path) -> Result<(), Refusal> {
+    let metadata = fs::symlink_metadata(path).map_err(|error| of_error(path, &error))?;
+    if metadata.is_symlink() {
+        let link = fs::read_link(path).map_err(|error| of_error(path, &error))?;
+        let next = without_dots(&path.parent().unwrap_or(Path::new("/")).join(link));
+        let end = fs::canonicalize(path).ok();
+        let target = end.clone().unwrap_or_else(|| next.clone());
+        if let Some(manager) = Manager::of(&next).or_else(|| Manager::of(&target)) {
+            return Err(Refusal::Managed { path: path.to_owned(), target: next, manager });
+        }
+        if end.is_none() {
+            return Err(Refusal::Dangling { path: path.to_owned(), target });
+        }
+    }
+    let is_file = fs::metadata(path).map_err(|error| of_error(path, &error))?.is_file();
+    if is_file { Ok(()) } else { Err(Refusal::NotAFile { path: path.to_owned() }) }
+}
+
+/// What the system says, in terms of what to do.
+pub(super) fn of_error(path: &Path, error: &io::Error) -> Refusal {
+    let path = path.to_owned();
+    match (error.kind(), error.raw_os_error()) {
+        (_, Some(libc::EPERM)) => Refusal::Immutable { path },
+        (io::ErrorKind::PermissionDenied, _) => Refusal::NotPermitted { path },
+        (io::ErrorKind::ReadOnlyFilesystem, _) => Refusal::ReadOnly { path },
+        (io::ErrorKind::NotFound, _) => Refusal::Missing { path },
+        _ => Refusal::System { path, error: error.to_string() },
+    }
+}
+
+/// By its words alone, as what it leads to may not be there.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_the_file_is_told_by_where_it_is() {
+        for (target, manager) in [
+            ("/run/systemd/resolve/stub-resolv.conf", Some(Manager::Resolved)),
+            ("/run/systemd/resolve/resolv.conf", Some(Manager::Resolved)),
+            ("/var/run/NetworkManager/resolv.conf", Some(Manager::NetworkManager)),
+            ("/run/resolvconf/resolv.conf", Some(Manager::Resolvconf)),
+            ("/etc/resolvconf/run/resolv.conf", Some(Manager::Resolvconf)),
+            ("/run/netconfig/resolv.conf", Some(Manager::Other)),
+            ("/etc/resolv.conf.static", None),
+            ("/running/resolv.conf", None),
+        ] {
+            assert_eq!(Manager::of(Path::new(target)), manager, "{target}");
+        }
+        assert_eq!(without_dots(Path::new("/etc/../run/./x")), Path::new("/run/x"));
+    }
+}

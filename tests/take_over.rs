@@ -1,0 +1,246 @@
+//! resolv.conf while Sidegate runs: taken over once names are resolved, kept, and given back. All on loopback and on a file
+//! of the test's own; the port that stands for 53 is whichever is free.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sidegate::app::{App, Installed, Surroundings, install};
+use sidegate::config::{Config, Inputs};
+use sidegate::demo::client;
+use sidegate::demo::dns_server::DnsServer;
+use sidegate::demo::zones::Zones;
+use sidegate::discovery::Metadata;
+use sidegate::resolv_conf::{former_servers, name_servers};
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+const BEFORE: &[u8] = b"search corp.internal\r\noptions ndots:2\nnameserver 127.0.0.5";
+const US: [u8; 4] = [127, 0, 0, 1];
+/// Everything here takes a few seconds; beyond this it never will.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A resolver of the VPC, and a file that names it.
+struct Lab {
+    folder: TempDir,
+    _vpc: DnsServer,
+    port: u16,
+}
+
+/// A world in which `db.corp.internal` has one address.
+fn zones(db: [u8; 4]) -> Zones {
+    let mut zones = Zones::default();
+    for zone in [".", "corp.internal"] {
+        zones.add_zone(zone).unwrap();
+    }
+    zones.add_captured_zone("execute-api.us-east-1.amazonaws.com", 60, &[Ipv4Addr::new(10, 0, 1, 10)]).unwrap();
+    zones.add_a("db.corp.internal", 60, &[db.into()]).unwrap();
+    zones
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let vpc = DnsServer::start([127, 0, 0, 5].into(), zones([10, 5, 5, 5])).await.unwrap();
+        let lab = Self { folder: tempfile::tempdir().unwrap(), port: vpc.address().port(), _vpc: vpc };
+        fs::write(lab.file(), BEFORE).unwrap();
+        lab
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("resolv.conf")
+    }
+
+    fn text(&self) -> Vec<u8> {
+        fs::read(self.file()).unwrap()
+    }
+
+    fn around(&self) -> Surroundings {
+        let imds = SocketAddr::from(([127, 0, 0, 1], 1));
+        let metadata = Metadata { ecs: None, imds };
+        Surroundings { metadata, resolv_conf: self.file(), name_server_port: self.port }
+    }
+
+    fn config(&self, ip: [u8; 4], dns: &str) -> Config {
+        let listen = SocketAddr::from((ip, self.port));
+        let toml = format!(
+            "state_dir = \"\"\n[policy]\nregion = \"us-east-1\"\nprivate_api_ids = [\"a1b2c3d4e5\"]\n\
+             [upstream]\npublic = [\"127.0.0.9\"]\n\
+             [dns]\nlisten = [\"{listen}\"]\nworkers = 1\n{dns}\n[forward.connect]\nlisten = []\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n"
+        );
+        Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap()
+    }
+
+    /// Starts one that takes the file over, and waits until it has.
+    async fn start(&self, ip: [u8; 4]) -> App {
+        let app = App::start(self.config(ip, "take_over = true"), self.around()).await.unwrap();
+        timeout(PATIENCE, app.is_ready()).await.unwrap();
+        app
+    }
+
+    /// What a program finds that reads the file and asks whom it names.
+    async fn resolve(&self, name: &str) -> Vec<IpAddr> {
+        let server = name_servers(&self.text())[0];
+        client::resolve(SocketAddr::new(server, self.port), name).await.unwrap_or_default()
+    }
+
+    async fn until(&self, what: &str, mut true_of: impl FnMut(&[u8]) -> bool) {
+        let waited = timeout(PATIENCE, async {
+            while !true_of(&self.text()) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: {}", String::from_utf8_lossy(&self.text()));
+    }
+}
+
+fn ip(octets: [u8; 4]) -> IpAddr {
+    octets.into()
+}
+
+/// Serves what comes up between reloads, as `run` does.
+async fn attend(app: &mut App, until: impl Future<Output = ()>) {
+    tokio::select! {
+        () = until => {}
+        _ = app.reload_requested() => panic!("nobody asked for a reload"),
+    }
+}
+
+#[tokio::test]
+async fn the_file_leads_here_while_we_run_its_servers_are_the_vpcs_and_then_it_is_as_it_was() {
+    let lab = Lab::new().await;
+    let app = lab.start(US).await;
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    assert_eq!(former_servers(&lab.text()), [ip([127, 0, 0, 5])]);
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])], "vpc is the default upstream");
+    assert_eq!(lab.resolve("a1b2c3d4e5.execute-api.us-east-1.amazonaws.com").await, [ip([10, 0, 1, 10])]);
+    assert!(app.take_over_totals().leads_to_us());
+
+    // Who read the file before it was put back still finds somebody.
+    let dns = app.dns_addresses()[0];
+    let draining = tokio::spawn(app.drain());
+    lab.until("the file is as it was", |text| text == BEFORE).await;
+    assert_eq!(client::resolve(dns, "db.corp.internal").await.unwrap(), [ip([10, 5, 5, 5])]);
+    timeout(PATIENCE, draining).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_is_killed_leaves_a_file_in_which_the_next_one_finds_the_servers_never_itself() {
+    let lab = Lab::new().await;
+    let app = lab.start(US).await;
+    let left = lab.text();
+    drop(app);
+    assert_eq!(lab.text(), BEFORE, "an end of any kind puts it back");
+    fs::write(lab.file(), &left).unwrap();
+    // Without take_over, as under a unit: the servers and the default upstream are those of a file taken over.
+    let app = App::start(lab.config(US, ""), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
+    assert_eq!(lab.text(), left);
+    let around = lab.around();
+    let again = install(&lab.config(US, ""), &around).await.unwrap();
+    assert_eq!((again, lab.text()), (Installed::Already { address: ip(US) }, left));
+}
+
+#[tokio::test]
+async fn another_programs_rewrite_is_counted_and_redone_and_its_servers_are_asked_from_then_on() {
+    let lab = Lab::new().await;
+    let mut app = lab.start(US).await;
+    let totals = app.take_over_totals();
+    assert_eq!((totals.foreign_rewrites(), totals.writes()), (0, 1));
+    let _dhcp = DnsServer::start_at(([127, 0, 0, 6], lab.port).into(), zones([10, 6, 6, 6])).await.unwrap();
+    // By another file in its place, as DHCP clients do.
+    let beside = lab.folder.path().join("new");
+    fs::write(&beside, "nameserver 127.0.0.6\n").unwrap();
+    fs::rename(beside, lab.file()).unwrap();
+    let redone = lab.until("taken over again", |text| name_servers(text) == [ip(US)]);
+    attend(&mut app, redone).await;
+    assert_eq!((totals.foreign_rewrites(), totals.writes()), (1, 2));
+    assert_eq!(former_servers(&lab.text()), [ip([127, 0, 0, 6])]);
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 6, 6, 6])]);
+    drop(app);
+    assert_eq!(lab.text(), b"nameserver 127.0.0.6\n");
+}
+
+#[tokio::test]
+async fn two_in_one_task_do_not_fight_and_the_one_left_takes_over() {
+    let lab = Lab::new().await;
+    let first = lab.start(US).await;
+    let taken = lab.text();
+    let other = [127, 0, 0, 2];
+    let second = lab.start(other).await;
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(lab.text(), taken);
+    assert!(!second.take_over_totals().leads_to_us());
+    let from_second = client::resolve(SocketAddr::from((other, lab.port)), "db.corp.internal").await.unwrap();
+    assert_eq!(from_second, [ip([10, 5, 5, 5])], "it asks the former servers, not its neighbour");
+    drop(first);
+    lab.until("the second has it", |text| name_servers(text) == [ip(other)]).await;
+    assert_eq!(second.take_over_totals().foreign_rewrites(), 0);
+    drop(second);
+    assert_eq!(lab.text(), BEFORE);
+    // One that was killed has left its form behind, and does not answer.
+    fs::write(lab.file(), &taken).unwrap();
+    let second = lab.start(other).await;
+    assert_eq!(name_servers(&lab.text()), [ip(other)]);
+    drop(second);
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
+async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
+    let lab = Lab::new().await;
+    // Nobody is there yet.
+    fs::write(lab.file(), "nameserver 127.0.0.7\n").unwrap();
+    let config = lab.config(US, "take_over = true");
+    let app = App::start(config.clone(), lab.around()).await.unwrap();
+    let refused = install(&config, &lab.around()).await.unwrap_err().to_string();
+    assert!(refused.contains("stays as it is"), "{refused}");
+    let pending = sidegate::admin::client::ask(app.admin_address().unwrap(), "/ready").await.unwrap_err();
+    assert_eq!(pending, "/ready: pending: dns.take_over");
+    assert_eq!(lab.text(), b"nameserver 127.0.0.7\n");
+    let _late = DnsServer::start_at(([127, 0, 0, 7], lab.port).into(), zones([10, 7, 7, 7])).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+}
+
+#[tokio::test]
+async fn who_answers_but_is_no_sidegate_is_not_installed() {
+    let lab = Lab::new().await;
+    let error = install(&lab.config([127, 0, 0, 5], ""), &lab.around()).await.unwrap_err().to_string();
+    assert!(error.contains("is no Sidegate"), "{error}");
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
+async fn a_reload_turns_it_on_and_off_and_follows_the_listener() {
+    let lab = Lab::new().await;
+    let mut app = App::start(lab.config(US, ""), lab.around()).await.unwrap();
+    app.reload(lab.config(US, "take_over = true")).await.unwrap();
+    lab.until("on", |text| name_servers(text) == [ip(US)]).await;
+    let other = [127, 0, 0, 2];
+    app.reload(lab.config(other, "take_over = true")).await.unwrap();
+    lab.until("moved", |text| name_servers(text) == [ip(other)]).await;
+    assert_eq!(former_servers(&lab.text()), [ip([127, 0, 0, 5])]);
+    // One that cannot be done changes nothing.
+    app.reload(lab.config([127, 0, 0, 5], "take_over = true")).await.unwrap_err();
+    lab.until("still there", |text| name_servers(text) == [ip(other)]).await;
+    app.reload(lab.config(other, "")).await.unwrap();
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_over_is_said_before_anything_starts() {
+    let lab = Lab::new().await;
+    let mut config = lab.config(US, "take_over = true");
+    let missing = Surroundings { resolv_conf: lab.folder.path().join("none"), ..lab.around() };
+    let error = format!("{:#}", App::start(config.clone(), missing).await.unwrap_err());
+    assert!(error.starts_with("dns.take_over: ") && error.contains("is not there: create it"), "{error}");
+    config.dns.listen = vec![([127, 0, 0, 1], lab.port ^ 1).into()];
+    let error = format!("{:#}", App::start(config, lab.around()).await.unwrap_err());
+    assert!(error.contains(&format!("knows port {} alone", lab.port)), "{error}");
+    assert_eq!(lab.text(), BEFORE);
+}
