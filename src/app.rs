@@ -4,6 +4,7 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod doctor;
 mod reloads;
 mod status;
 
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use self::admin_listener::AdminListener;
 use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
+pub use self::doctor::{SystemResolver, examine};
 pub use self::status::{rfc3339, said};
 use crate::admin::{self, Readiness};
 use crate::config::Config;

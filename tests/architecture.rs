@@ -36,6 +36,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         "it makes the policy's table; app hands it closures to ask with",
     ),
     ("admin", &["policy"], "it tells what app hands it to tell"),
+    (
+        "doctor",
+        &["policy", "egress_proxy"],
+        "it asks the policy, and by functions that app hands it the resolvers; it makes the calls itself",
+    ),
     ("demo", &[], "a world outside Sidegate, which to it is addresses that answer DNS and take connections"),
     (
         "config",
@@ -50,14 +55,26 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "app",
-        &["policy", "interfaces", "resolv_conf", "dns", "forward", "discovery", "admin", "demo", "config"],
+        &[
+            "policy",
+            "interfaces",
+            "resolv_conf",
+            "roots",
+            "dns",
+            "forward",
+            "discovery",
+            "admin",
+            "doctor",
+            "demo",
+            "config",
+        ],
         "it knows everyone, but for who calls it",
     ),
     (
         "cli",
-        &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "forward", "whole_file"],
-        "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, \
-         `demo` builds a world around app and calls by its entrances",
+        &["app", "config", "logging", "policy", "admin", "demo", "discovery", "dns", "doctor", "forward", "whole_file"],
+        "it runs app; `route` prints a decision and what sources know, `discover` a list, `doctor` a verdict, `wait` and \
+         `health` ask admin, `demo` builds a world around app and calls by its entrances",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),

@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools
+from . import clients, commands, compare, discovery, doctor, faults, forward, matrix, policy, tools
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -18,6 +18,7 @@ PARTS = {
     "faults": faults.check,
     "commands": commands.check,
     "forward": forward.check,
+    "doctor": doctor.check,
     "discovery": discovery.check,
 }
 #: What --short leaves out.
