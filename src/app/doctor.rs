@@ -21,7 +21,7 @@ use crate::policy::{Family, HostName, Table, Upstream, as_seen_from_here};
 use crate::{resolv_conf, roots};
 
 /// Endpoints and sources have so long; what they have not said by then is not known.
-const KNOWN: Duration = Duration::from_secs(4);
+const KNOWN: Duration = Duration::from_secs(3);
 /// One server of resolv.conf has so long: a Sidegate there answers within four seconds, with a reason if with nothing else.
 const SERVER: Duration = Duration::from_millis(4300);
 
@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn the_hosts_file_is_read_as_every_program_reads_it() {
-        let hosts = "10.0.0.1 Api.Example.com api # one\n# 10.0.0.2 api.example.com\n::1 localhost api.example.com.\nx y\n";
+        let hosts =
+            "10.0.0.1 Api.Example.com api # one\n# 10.0.0.2 api.example.com\n::1 localhost api.example.com.\nx y\n";
         let system = SystemResolver { servers: Vec::new(), hosts: hosts.to_owned() };
         let found = system.hosts_of(&"api.example.com".parse().unwrap());
         assert_eq!(found, ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
@@ -181,7 +182,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("resolv.conf");
         assert_eq!(SystemResolver::of_file(&file).servers, ["127.0.0.1:53".parse().unwrap()], "resolv.conf(5)");
-        std::fs::write(&file, "nameserver 10.0.0.2\nnameserver ::1\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n").unwrap();
+        std::fs::write(&file, "nameserver 10.0.0.2\nnameserver ::1\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n")
+            .unwrap();
         std::fs::write(directory.path().join("hosts"), "10.9.9.9 a.b\n").unwrap();
         let system = SystemResolver::of_file(&file);
         assert_eq!(system.servers, ["10.0.0.2:53", "[::1]:53", "10.0.0.3:53"].map(|server| server.parse().unwrap()));

@@ -3,7 +3,7 @@
 //! Pure; for `verdict`. One action, the first that has to be done: a list of everything that might help, helps nobody.
 
 use super::cause::Cause;
-use super::observations::{Observations, Outcome, Place, Way};
+use super::observations::{Answer, Observations, Outcome, Place, Way};
 
 /// What to do, in one or two sentences.
 pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
@@ -32,7 +32,9 @@ pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
             "Put this key into a usage plan that holds this stage (or correct it).".into()
         }
         Cause::ApiKey => "Send a key of a usage plan that holds this stage: --header 'x-api-key: ...' tries it.".into(),
-        Cause::Waf => "Find the call in the sampled requests of the web ACL, and allow it in the rule that blocks it.".into(),
+        Cause::Waf => {
+            "Find the call in the sampled requests of the web ACL, and allow it in the rule that blocks it.".into()
+        }
         Cause::MissingStage if seen.call.stage.is_none() => {
             "Call a stage: https://HOST/STAGE/PATH, as the console shows it under Stages.".into()
         }
@@ -45,7 +47,8 @@ pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
                 .into()
         }
         Cause::DisabledDefaultEndpoint => {
-            "Call the API by its custom domain name, or have disableExecuteApiEndpoint unset and the API deployed.".into()
+            "Call the API by its custom domain name, or have disableExecuteApiEndpoint unset and the API deployed."
+                .into()
         }
         Cause::NotCallable => "Call the API's own name, <id>.execute-api..., or its custom domain name.".into(),
         Cause::StrictAccessMode if leads_out(seen) => lead_out(seen),
@@ -73,7 +76,8 @@ pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
                 .into()
         }
         Cause::EndpointUnreachable => {
-            "Compare the addresses with the endpoint's network interfaces, and the routes between here and there.".into()
+            "Compare the addresses with the endpoint's network interfaces, and the routes between here and there."
+                .into()
         }
         Cause::NoEndpoint => {
             "Turn private DNS of the endpoint on, or name the endpoint in [[endpoint]] by addresses or dns_name.".into()
@@ -92,7 +96,9 @@ pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
         Cause::ListMissing => {
             "Mend the source that is named above, or set required = false on it to go public meanwhile.".into()
         }
-        Cause::NotApiGateway => "Ask whoever runs this name: neither private DNS nor Sidegate's policy concerns it.".into(),
+        Cause::NotApiGateway => {
+            "Ask whoever runs this name: neither private DNS nor Sidegate's policy concerns it.".into()
+        }
         Cause::ApiError => "Look into the API's own logs: the call arrives there.".into(),
         Cause::NotProbed => "Run it again without --header and --method, or mend the configuration first.".into(),
     }
@@ -124,10 +130,8 @@ fn lead_out(seen: &Observations) -> String {
     if let Way::NotReady(why) = &seen.policy.way {
         return format!("Mend the source of private ids ({why}); then {}", uncapitalised(&resolve_here(seen)));
     }
-    let no_way_out = matches!(
-        seen.internet.outcome,
-        Outcome::ConnectTimeout | Outcome::Unreachable(_) | Outcome::ProxyRefused(_)
-    );
+    let no_way_out =
+        matches!(seen.internet.outcome, Outcome::ConnectTimeout | Outcome::Unreachable(_) | Outcome::ProxyRefused(_));
     if no_way_out {
         return format!("{} Then {}", way_out(), uncapitalised(&resolve_here(seen)));
     }
@@ -149,9 +153,7 @@ fn lead_in(seen: &Observations) -> String {
 fn know_it(seen: &Observations) -> String {
     match seen.api_id() {
         None => "Add the name to policy.private_names with the vpce_id of its endpoint.".into(),
-        Some(id) => format!(
-            "Add {id} to policy.private_api_ids, or to the list that a [[discovery]] source reads."
-        ),
+        Some(id) => format!("Add {id} to policy.private_api_ids, or to the list that a [[discovery]] source reads."),
     }
 }
 
@@ -165,9 +167,12 @@ fn resolve_here(seen: &Observations) -> String {
     let asks_us = seen.system.servers.iter().any(|(server, _)| listeners.contains(&server));
     match (asks_us, seen.running) {
         (true, Some(running)) if running != seen.with_sidegate => {
-            "Reload the running Sidegate (SIGHUP or POST /reload): it works by another configuration than this one.".into()
+            "Reload the running Sidegate (SIGHUP or POST /reload): it works by another configuration than this one."
+                .into()
         }
-        (true, _) => "Clear what names were cached by the program, and the hosts file: Sidegate answers rightly.".into(),
+        (true, _) => {
+            "Clear what names were cached by the program, and the hosts file: Sidegate answers rightly.".into()
+        }
         (false, Some(_)) => {
             "Have programs ask the running Sidegate: sidegate resolv-conf install, or HTTPS_PROXY for those that \
              cannot."
@@ -182,6 +187,11 @@ fn resolve_here(seen: &Observations) -> String {
 }
 
 fn dns(seen: &Observations) -> String {
+    if let (Way::Endpoint, Answer::Silent(_)) = (&seen.policy.way, &seen.vpc) {
+        return "Let UDP and TCP 53 through to the VPC's resolver, or correct upstream.vpc: the endpoint's addresses come \
+                from there."
+            .into();
+    }
     let servers: Vec<String> = seen.system.servers.iter().map(|(server, _)| server.ip().to_string()).collect();
     match servers.as_slice() {
         [] => "Name a server in resolv.conf: sidegate resolv-conf install makes it Sidegate.".into(),

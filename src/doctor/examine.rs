@@ -96,7 +96,7 @@ pub async fn examine(
     let answering = names.sidegate.iter().find(|(_, answer)| !matches!(answer, Answer::Silent(_)));
     let running = answering.map(|(_, answer)| places.of(answer.addresses()));
 
-    let calls = Calls { around, request, deadline: begun + WITHIN, permitted: permitted(request, with_sidegate) };
+    let calls = Calls { around, request, deadline: begun + WITHIN, with_sidegate };
     let elsewhere = (now == Place::Elsewhere).then(|| {
         calls.make(Place::Elsewhere, places.sockets(system.addresses()), "the resolver gives no such address")
     });
@@ -133,11 +133,6 @@ pub async fn examine(
     };
     calls.control(&mut seen).await;
     seen
-}
-
-/// Where a request may be sent: everywhere, if it says nothing of who sends it; else only where the policy would send it.
-fn permitted(request: &Request, with_sidegate: Place) -> Option<Place> {
-    (!request.may_be_sent_everywhere()).then_some(with_sidegate)
 }
 
 /// What resolvers said, and what is known.
@@ -186,9 +181,7 @@ async fn ask_all(
     let own_apex = ZoneName::of(&request.host).map(|name| name.apex);
     let apex_of_own = OptionFuture::from(own_apex.map(|apex| ask(Whom::Vpc, apex)));
     let ((vpc, public, apex_answer), servers, sidegate, known) = tokio::join!(
-        async {
-            tokio::join!(ask(Whom::Vpc, request.host), ask(Whom::Public, request.host), apex_of_own)
-        },
+        async { tokio::join!(ask(Whom::Vpc, request.host), ask(Whom::Public, request.host), apex_of_own) },
         each(&around.system_servers),
         each(&around.listeners),
         timeout_at(deadline, known),
@@ -210,8 +203,8 @@ struct Calls<'a> {
     around: &'a Surroundings,
     request: &'a Request,
     deadline: Instant,
-    /// The only place that may be called, if not every place may.
-    permitted: Option<Place>,
+    /// Where the policy sends the name: the only place for a request that says who sends it.
+    with_sidegate: Place,
 }
 
 impl Calls<'_> {
@@ -240,10 +233,13 @@ impl Calls<'_> {
         if destination.addresses.is_empty() {
             return Probe::not_tried(if_none);
         }
-        if self.permitted.is_some_and(|permitted| permitted != place) {
+        let is_meant = place == self.with_sidegate;
+        if !is_meant && !self.request.may_be_sent_everywhere() {
             return Probe::not_tried("a call with headers or a method of its own goes only where the policy sends it");
         }
-        probe(&destination, self.request, &self.around.tls, self.deadline).await
+        // What may be meant for a private API does not leave with its query.
+        let bare = (place == Place::Internet && !is_meant).then(|| self.request.without_query());
+        probe(&destination, bare.as_ref().unwrap_or(self.request), &self.around.tls, self.deadline).await
     }
 
     /// Where `Forbidden` came from, a path that no API has tells whether its stage stands.

@@ -9,7 +9,8 @@ use super::observations::{Answer, Observations, Outcome, Probe, Way};
 use super::reply::Says;
 
 /// What settles whether an endpoint can serve an API at all.
-const WHERE_IT_IS_AT_HOME: &str = "GetRestApi, or the console, shows whether the API is PRIVATE; only then is the refusal its own";
+const WHERE_IT_IS_AT_HOME: &str =
+    "GetRestApi, or the console, shows whether the API is PRIVATE; only then is the refusal its own";
 
 /// A cause, and the others that fit as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub(super) fn forbidden_by_api(seen: &Observations, probe: &Probe, because: &str
             )
         }
         Some(_) => {
-            let has = if seen.call.has_api_key { "; the stage stands" } else { "; the stage stands, no x-api-key was sent" };
+            let has =
+                if seen.call.has_api_key { "; the stage stands" } else { "; the stage stands, no x-api-key was sent" };
             of(Cause::ApiKey, has).or(&[Cause::Waf]).decided_by(
                 "the web ACL's sampled requests show the call if WAF blocked it; without an ACL it is the key",
             )

@@ -26,6 +26,9 @@ pub fn notes(seen: &Observations) -> Vec<String> {
             seen.with_sidegate.word()
         ));
     }
+    if let Answer::Silent(why) = &seen.vpc {
+        notes.push(format!("the VPC's resolver (upstream.vpc) does not answer: {why}"));
+    }
     for (probe, place) in [(&seen.endpoint, Place::Endpoint), (&seen.internet, Place::Internet)] {
         let reached = probe.addresses.len() > probe.failed.len();
         if reached && !probe.failed.is_empty() {
@@ -64,5 +67,6 @@ fn families(seen: &Observations) -> Option<String> {
     let at_endpoint = system.addresses().iter().filter(is_of_endpoint).count();
     let mixed = at_endpoint > 0 && at_endpoint < system.addresses().len() && !seen.endpoint.addresses.is_empty();
     let has_both = system.addresses().iter().any(IpAddr::is_ipv4) && system.addresses().iter().any(IpAddr::is_ipv6);
-    (mixed && has_both).then(|| "IPv4 and IPv6 lead to different places: which one a program takes is chance".to_owned())
+    (mixed && has_both)
+        .then(|| "IPv4 and IPv6 lead to different places: which one a program takes is chance".to_owned())
 }

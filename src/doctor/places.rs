@@ -8,9 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::examine::{Names, Surroundings};
 use super::name::ZoneName;
 use super::observations::{Answer, Place, Policy, Way};
-use crate::policy::{
-    Endpoint, HostName, Networks, Route, Table, Upstream, is_globally_routable, route as decide,
-};
+use crate::policy::{Endpoint, HostName, Networks, Route, Table, Upstream, is_globally_routable, route as decide};
 
 /// The addresses of the endpoint, and what counts as the internet.
 pub(super) struct Places<'a> {

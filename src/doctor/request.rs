@@ -12,7 +12,9 @@ use crate::policy::HostName;
 /// Why this is no call. Each message is the rule and one way to meet it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    #[error("a URL is https://HOST/PATH or a bare host name: write https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/stage")]
+    #[error(
+        "a URL is https://HOST/PATH or a bare host name: write https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/stage"
+    )]
     Url,
     #[error("API Gateway speaks HTTPS only: write https:// in place of the scheme")]
     Scheme,
@@ -24,7 +26,9 @@ pub enum RequestError {
     Address,
     #[error("a header is 'name: value', both as HTTP allows them: write --header 'x-api-key: ...'")]
     Header,
-    #[error("Host, Connection, Content-Length, Transfer-Encoding and x-apigw-api-id would make it another call: leave that header out")]
+    #[error(
+        "Host, Connection, Content-Length, Transfer-Encoding and x-apigw-api-id would make it another call: leave that header out"
+    )]
     ReservedHeader,
     #[error("a method is a word like GET or POST: correct --method")]
     Method,
@@ -124,6 +128,11 @@ impl Request {
     /// Whether it may be sent to more than one place: a GET or HEAD that says nothing of who sends it.
     pub fn may_be_sent_everywhere(&self) -> bool {
         self.headers.is_empty() && matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// The same without its query, which may hold a signature or a token.
+    pub fn without_query(&self) -> Self {
+        Self { target: self.path().to_owned(), ..self.clone() }
     }
 
     /// A GET without headers of a path in the same stage that no API has, to see what the stage says to that. `None`

@@ -70,7 +70,12 @@ fn nowhere(seen: &Observations) -> Suspects {
         if out_of_reach && (why.contains("public upstream") || seen.running.is_some()) {
             return public_dns_unreachable(seen);
         }
-        return Suspects::of(Cause::DnsFailing, format!("the system's resolver says: {why}"));
+        let because = format!("the system's resolver says: {why}");
+        return match &seen.vpc {
+            Answer::Silent(_) => Suspects::of(Cause::DnsFailing, because),
+            _ if lacks_endpoint(seen) => Suspects::of(Cause::NoEndpoint, because),
+            _ => Suspects::of(Cause::DnsFailing, because),
+        };
     }
     let gone = match system {
         Answer::NoAddress => "the name has no address for the system's resolver",
@@ -85,7 +90,10 @@ fn nowhere(seen: &Observations) -> Suspects {
         return Suspects::of(cause, because(rest));
     }
     if seen.policy.way == Way::Endpoint && seen.policy.origin.is_some() {
-        if seen.endpoint.addresses.is_empty() {
+        if let (true, Answer::Silent(why)) = (lacks_endpoint(seen), &seen.vpc) {
+            return Suspects::of(Cause::DnsFailing, because(&format!("the VPC's resolver does not answer: {why}")));
+        }
+        if lacks_endpoint(seen) {
             return Suspects::of(Cause::NoEndpoint, because("it is known to be private, and no endpoint is known"));
         }
         return Suspects::of(Cause::PrivateApiFromInternet, because("it is known to be private"));
@@ -102,12 +110,20 @@ fn nowhere(seen: &Observations) -> Suspects {
     }
 }
 
+/// A private name without an address to lead it to.
+fn lacks_endpoint(seen: &Observations) -> bool {
+    seen.policy.way == Way::Endpoint && seen.endpoint.addresses.is_empty()
+}
+
 fn public_dns_unreachable(seen: &Observations) -> Suspects {
     let why = match &seen.public {
         Answer::Silent(why) | Answer::Failed(why) => why.as_str(),
         _ => "no answer",
     };
-    Suspects::of(Cause::PublicDnsUnreachable, format!("the policy sends the name to public DNS, which is silent: {why}"))
+    Suspects::of(
+        Cause::PublicDnsUnreachable,
+        format!("the policy sends the name to public DNS, which is silent: {why}"),
+    )
 }
 
 /// The place was left alone: headers, a method, or nowhere to go.
@@ -184,7 +200,14 @@ fn no_connection(seen: &Observations, failed: &Outcome) -> Suspects {
         }
         _ if refused_tls => Suspects::of(Cause::TlsRefused, because),
         Place::Internet => Suspects::of(Cause::NoRouteOut, because),
-        _ => Suspects::of(Cause::EndpointUnreachable, because),
+        // Whose addresses these are, only the VPC's resolver could say.
+        _ => match &seen.vpc {
+            Answer::Silent(why) => {
+                let both = format!("the VPC's resolver does not answer ({why}); {because}");
+                Suspects::of(Cause::DnsFailing, both).or(&[at_endpoint])
+            }
+            _ => Suspects::of(Cause::EndpointUnreachable, because),
+        },
     }
 }
 
@@ -230,12 +253,12 @@ fn answered(seen: &Observations, probe: &Probe, reply: &Reply) -> Suspects {
         Says::SomePolicyDenies if is_public(seen) && seen.policy.way != Way::Endpoint => {
             of(Cause::PublicApiThroughEndpoint).or(&[Cause::EndpointPolicy])
         }
-        Says::SomePolicyDenies => of(Cause::ResourcePolicy)
-            .or(&[Cause::EndpointPolicy, Cause::IdentityPolicy])
-            .decided_by(
+        Says::SomePolicyDenies => {
+            of(Cause::ResourcePolicy).or(&[Cause::EndpointPolicy, Cause::IdentityPolicy]).decided_by(
                 "the API's access log has the call if the resource policy denied it; the endpoint's policy denies \
                  before the API sees it (describe-vpc-endpoints shows it)",
-            ),
+            )
+        }
         Says::Waf => of(Cause::Waf),
         Says::NoSuchRoute => of(Cause::MissingRoute).or(&[Cause::MissingStage]),
         Says::NotFound => of(Cause::MissingRoute).or(&[Cause::DisabledDefaultEndpoint]),

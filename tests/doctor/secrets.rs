@@ -48,6 +48,18 @@ async fn another_method_goes_to_one_place_and_a_plain_get_to_both() {
     assert_eq!(seen, expected);
 }
 
+/// A signature may stand in it.
+#[tokio::test]
+async fn the_query_of_what_may_be_private_stays_in_the_vpc() {
+    let system = System::Hosts(INTERNET.into());
+    let lab = Lab { policy: LISTED, endpoint: serves(), internet: serves(), system, ..Lab::default() }.start().await;
+    lab.examine(&Request::of_url(&format!("{PRIVATE}/prod/orders?token=hush")).unwrap()).await;
+    let mut seen = lab.seen.lock().unwrap().clone();
+    seen.sort();
+    let expected = [(ENDPOINT, "GET /prod/orders?token=hush".to_owned()), (INTERNET, "GET /prod/orders".to_owned())];
+    assert_eq!(seen, expected);
+}
+
 #[tokio::test]
 async fn with_headers_and_nowhere_that_the_policy_knows_nothing_is_called() {
     let lab = Lab { system: System::Hosts("10.9.9.9".parse().unwrap()), ..Lab::default() }.start().await;

@@ -53,6 +53,14 @@ class Doctor:
         self.report.check(name, [*problems, json.dumps(found["calls"])] if problems else [])
 
 
+    def fits_a_terminal(self, url):
+        command = [self.world.sidegate, "doctor", url, "--config", self.configuration]
+        _, out, error = run(command, 30)
+        lines = out.splitlines()
+        fits = len(lines) <= 40 and all(len(line) <= 100 for line in lines) and lines[-1].startswith("do  ")
+        self.report.check("... said in at most 40 lines of 100 columns", [] if fits else out + error)
+
+
 @contextmanager
 def closed(*rules):
     """Packets that these rules of the INPUT chain fit are dropped meanwhile."""
@@ -88,6 +96,7 @@ def check(world, report, short):
             calls__endpoint__reply__error_type="ForbiddenException",
             calls__internet__reply__status=200,
         )
+        doctor.fits_a_terminal(public)
         doctor.says("... and a private one works", private, "works", way__now="endpoint")
         doctor.says("... and an id that nobody knows is said to be none", f"nobody1234.{ZONE}/prod", "no-such-api")
         doctor.resolve_by(PUBLIC)
@@ -116,7 +125,7 @@ def check(world, report, short):
                 world.run_sidegate(doctor.configuration)
                 doctor.says("public DNS is: it says so", f"always1234.{ZONE}/x", "public-dns-unreachable")
             with closed(f"-p udp -d {PUBLIC}", f"-p udp -d {VPC}", "-p tcp --dport 443", "-p tcp --dport 53"):
-                doctor.says("everything is", private, "security-group")
+                doctor.says("everything is: the VPC's resolver first", private, "dns-failing", "upstream.vpc")
         report.check(f"each is over within 15 s: {doctor.longest:.1f} s", doctor.longest < 15)
     finally:
         world.stop_sidegates()
