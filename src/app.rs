@@ -4,6 +4,7 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod doctor;
 mod once;
 mod reloads;
 mod status;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::admin_listener::AdminListener;
 use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
 use self::configs::{discovery_config, dns_config, gate, place, refuse_unused, vpc_servers, warn_of_gaps};
+pub use self::doctor::{SystemResolver, examine};
 pub use self::once::{known, private_apis, upstreams};
 pub use self::status::{rfc3339, said};
 use self::supervision::Supervision;

@@ -4,6 +4,7 @@
 
 mod demo;
 mod discover;
+mod doctor;
 mod resolv_conf;
 mod route;
 mod run;
@@ -71,6 +72,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a call gets a 403, or no answer, and what to do about it
+    #[command(after_help = doctor::MANUAL)]
+    Doctor {
+        #[command(flatten)]
+        call: doctor::Call,
+    },
     /// Show the problem and its cure in a VPC on loopback
     Demo {
         /// Leave it running, with lines to try
@@ -125,6 +132,16 @@ pub fn main() -> ExitCode {
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
         }),
+        Command::Doctor { call } => match call.request() {
+            Ok(request) => with_config(config, |config| {
+                let surroundings = Surroundings::of_host();
+                block_on(doctor::doctor(&config, &surroundings, &call, &request, &mut io::stdout()))
+            }),
+            Err(error) => {
+                complain(error);
+                USAGE.into()
+            }
+        },
         Command::Discover { format, output } => with_config(config, |config| {
             let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))

@@ -10,6 +10,7 @@
 //! - [`forward`]: plane 2, the HTTPS forwarder
 //! - [`discovery`]: private ids and endpoint addresses, made into the policy's table
 //! - [`admin`]: is it up, is it ready, is it alive, what does it know?
+//! - [`doctor`]: why do I get a 403?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`tcp_listener`]: how a connection comes to be one, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
@@ -26,6 +27,7 @@ pub mod config;
 pub mod demo;
 pub mod discovery;
 pub mod dns;
+pub mod doctor;
 pub mod egress_proxy;
 pub mod forward;
 pub mod inherited;

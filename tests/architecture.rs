@@ -43,6 +43,11 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         "it makes the policy's table; app hands it closures to ask with",
     ),
     ("admin", &["policy"], "it tells what app hands it to tell"),
+    (
+        "doctor",
+        &["policy", "egress_proxy"],
+        "it asks the policy, and by functions that app hands it the resolvers; it makes the calls itself",
+    ),
     ("demo", &[], "a world outside Sidegate, which to it is addresses that answer DNS and take connections"),
     (
         "config",
@@ -67,10 +72,12 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
             "inherited",
             "notify",
             "resolv_conf",
+            "roots",
             "dns",
             "forward",
             "discovery",
             "admin",
+            "doctor",
             "demo",
             "config",
         ],
@@ -87,12 +94,14 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
             "demo",
             "discovery",
             "dns",
+            "doctor",
             "forward",
             "whole_file",
             "resolv_conf",
         ],
-        "it runs app; `route` prints a decision and what sources know, `discover` a list, `wait` and `health` ask admin, \
-         `demo` builds a world around app and calls by its entrances, `resolv-conf restore` needs no configuration",
+        "it runs app; `route` prints a decision and what sources know, `discover` a list, `doctor` a verdict, `wait` and \
+         `health` ask admin, `demo` builds a world around app and calls by its entrances, `resolv-conf restore` needs no \
+         configuration",
     ),
     ("main", &["cli"], "exit codes, and nothing else"),
     ("lib", &[], "a map, without code"),

@@ -1,0 +1,78 @@
+//! `sidegate doctor URL`: why do I get a 403?
+
+mod text;
+mod value;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::app::{self, Surroundings, SystemResolver};
+use crate::config::Config;
+use crate::doctor::{Request, RequestError, diagnose};
+
+pub(super) const MANUAL: &str = "\
+Asks this host's resolver, the VPC's, public DNS and Sidegate for the name, calls it through the VPC endpoint and over the \
+internet, and names the cause with one thing to do. It is over within 15 s and changes nothing. Sidegate need not run.
+
+The call is a GET: HEAD loses the body that tells causes apart, and is another method to API Gateway. Without --header and \
+--method it is made on both paths, and where the answer is {\"message\":\"Forbidden\"} once more for a path in the same stage \
+that no API has. With either, it is made only where the policy of this configuration sends it. Methods with a body are sent \
+without one.
+
+Values of headers, the query of the URL and bodies of answers below 400 are never printed. What is on a command line can \
+be seen by others on this host.
+
+Exit codes: 0 the call works as things are, 1 it does not, 64 wrong command line, 78 wrong configuration. DOCTOR.md has \
+every verdict.";
+
+/// What is to be explained, as it was typed.
+#[derive(Debug, Args)]
+pub(super) struct Call {
+    /// https://HOST/PATH, or a host name
+    url: String,
+    /// Call with this method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Send this header, 'name: value'; may be repeated
+    #[arg(long, value_name = "HEADER")]
+    header: Vec<String>,
+    /// Resolve as this resolv.conf and the hosts file beside it say: /proc/PID/root/etc/resolv.conf is another container's
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Call {
+    /// The call, if it is one. Not by clap, which would print what was typed.
+    pub(super) fn request(&self) -> Result<Request, RequestError> {
+        let mut request = Request::of_url(&self.url)?;
+        if let Some(method) = &self.method {
+            request = request.with_method(method)?;
+        }
+        self.header.iter().try_fold(request, |request, header| request.with_header(header))
+    }
+}
+
+/// Examines, judges, prints. True if the call works as things are.
+pub(super) async fn doctor(
+    config: &Config,
+    surroundings: &Surroundings,
+    call: &Call,
+    request: &Request,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
+    let resolv_conf = call.resolv_conf.as_deref().unwrap_or(Path::new(&surroundings.resolv_conf));
+    let system = SystemResolver::of_file(resolv_conf);
+    let seen = app::examine(config, surroundings, &system, request).await?;
+    let verdict = diagnose(&seen);
+    if call.json {
+        writeln!(out, "{:#}", value::of(request, &seen, &verdict))?;
+    } else {
+        out.write_all(text::of(request, &seen, &verdict).as_bytes())?;
+    }
+    Ok(verdict.works())
+}
