@@ -166,7 +166,7 @@ impl Lab {
         let (public_zones, vpc_zones) = zones(self.private_dns);
         let public = DnsServer::start([127, 0, 0, 8].into(), public_zones).await.unwrap();
         let vpc = DnsServer::start([127, 0, 0, 2].into(), vpc_zones).await.unwrap();
-        let mut listeners = tcp_on_one_port(&[ENDPOINT.into(), INTERNET.into()]).await.unwrap();
+        let mut listeners = tcp_on_one_port(&[ENDPOINT.into(), INTERNET.into()], 0).await.unwrap();
         let port = listeners[0].local_addr().unwrap().port();
         let authority = Authority::new().unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -231,7 +231,11 @@ impl Running {
 /// Nothing around: no metadata service, no resolv.conf.
 pub fn nowhere() -> Surroundings {
     let imds = SocketAddr::from(([127, 0, 0, 1], 1));
-    Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf: PathBuf::from("/nonexistent") }
+    Surroundings {
+        metadata: Metadata { ecs: None, imds },
+        resolv_conf: PathBuf::from("/nonexistent"),
+        name_server_port: 53,
+    }
 }
 
 /// An address of loopback where nobody answers DNS.
