@@ -105,8 +105,6 @@ def publishes(documents):
     if sorted(line for line in said if line.startswith("replace")) != sorted(wanted):
         yield f"asked for {said}"
     role = next(document for document in documents if document["kind"] == "Role")
-    allowed = [
-        (rule["resources"], rule["resourceNames"], sorted(rule["verbs"])) for rule in role["rules"]
-    ]
+    allowed = [(rule["resources"], rule["resourceNames"], sorted(rule["verbs"])) for rule in role["rules"]]
     if allowed != [(["configmaps"], ["sidegate-private-ids"], ["get", "update"])]:
         yield f"the role allows {allowed}"

@@ -153,4 +153,3 @@ def node(cluster, report, lookups, fetchers):
     for one in [pod, *endpoints.pods, client]:
         one.stop()
         cluster.pods.remove(one)
-

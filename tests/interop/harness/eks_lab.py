@@ -158,5 +158,3 @@ class Cluster:
         self.gateways.stop()
         for address in LO:
             run(["ip", "address", "delete", f"{address}/32", "dev", "lo"])
-
-

@@ -1,6 +1,7 @@
 """ndots:5: a name of four dots is tried below each search domain first. What comes of that, and what it costs."""
 
 import re
+import time
 
 from .eks_lab import CLUSTER_DNS, INTERNET, RESOLVER
 from .gateways import GATEWAY, PRIVATE
@@ -58,6 +59,24 @@ def suffixes(report, pod):
         report.check(f"{name}: rule 6", '"rule": 6' in out or '"rule":6' in out or f"{out}{error}")
 
 
+def without_the_cluster(cluster, report, lookups, pod):
+    """Names of few dots wait for the cluster's DNS; whole ones and `ndots:2` need nothing of it."""
+    report.section("EKS: the cluster's DNS is away")
+    for ndots, end in ((5, ""), (5, "."), (2, "")):
+        resolv_conf(pod, ndots)
+        for library in ("glibc", "musl, static"):
+            # A start of its own: nothing is in the cache.
+            pod.sidecar.stop(5)
+            pod.start_sidegate()
+            cluster.stop_coredns()
+            began = time.monotonic()
+            found = pod.run([*lookups[library], PRIVATE + end])[1].split()[1:]
+            text = f"{library}, ndots:{ndots}{', a dot at the end' if end else ''}: a private API is {' '.join(found)}"
+            right = set(found) == set(ENDPOINT) or ndots == 5 and not end
+            report.check(f"{text} after {time.monotonic() - began:.1f} s", right)
+            cluster.start_coredns()
+
+
 def check(cluster, report, lookups):
     pod = cluster.pod_of("Deployment", "orders", POD, "ndots")
     pod.start_sidegate()
@@ -101,5 +120,6 @@ def check(cluster, report, lookups):
         }
         shown = ", ".join(f"{name} {' '.join(answer)}" for name, answer in found.items())
         report.check(f"{library}, ndots:2: {shown}", found["payments.orders"] == ["172.20.7.7"])
+    without_the_cluster(cluster, report, lookups, pod)
     pod.stop()
     cluster.pods.remove(pod)

@@ -152,6 +152,10 @@ class Pod:
         words = [self.cluster.world.sidegate if word == "/sidegate" else word for word in command]
         return run(self._as_container(words), probe["timeoutSeconds"])[0] == 0
 
+    def in_sidegate(self, *words):
+        """What `kubectl exec -c sidegate -- /sidegate ...` runs."""
+        return run(self._as_container([self.cluster.world.sidegate, *words]), 20)
+
     def kill(self):
         self.sidecar.signal(signal.SIGKILL)
         self.sidecar.wait(5)

@@ -1,6 +1,7 @@
 """The native sidecar, as the pod's name server and as its proxy: order, clients, what is lost, a list that changes."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -129,6 +130,9 @@ def order(cluster, report, lookups, pod):
     report.check("port 53 as user 65532, without any capability, by the sysctl alone", [] if right else str(held))
     for probe in ("readinessProbe", "livenessProbe"):
         report.check(f"the {probe} passes", pod.probe(probe))
+    code, out, error = pod.in_sidegate("route", PRIVATE)
+    told = re.search(r"^rule +2, .*\norigin +file /etc/sidegate/private-ids$", out, re.M)
+    report.check("kubectl exec ... /sidegate route names the rule and the list", bool(told) or f"exit {code}: {out}{error}")
 
 
 def circles(cluster, report):
