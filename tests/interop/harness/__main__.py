@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools
+from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools, vpc
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -19,9 +19,10 @@ PARTS = {
     "commands": commands.check,
     "forward": forward.check,
     "discovery": discovery.check,
+    "vpc": vpc.check,
 }
 #: What --short leaves out.
-LONG = {"faults"}
+LONG = {"faults", "vpc"}
 
 
 def main():
