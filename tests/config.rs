@@ -136,7 +136,8 @@ const KEYS: &str = "state_dir clients grace linger policy.private_api_ids policy
     policy.region policy.dns_suffix endpoint.region endpoint.vpce_id endpoint.addresses endpoint.dns_name \
     endpoint.private_api_ids endpoint.health endpoint.port upstream.public upstream.vpc upstream.default \
     upstream.via_parent upstream.zone.name upstream.zone.servers dns.listen dns.workers dns.answer \
-    dns.forwarder_addresses dns.take_over forward.connect.listen forward.sni.listen forward.http.listen \
+    dns.forwarder_addresses dns.take_over dns.whole_vpc dns.tls_certificate dns.tls_key dns.tls.listen \
+    dns.https.listen forward.connect.listen forward.sni.listen forward.http.listen \
     forward.http.tls_certificate forward.http.tls_key forward.others forward.allow forward.public_networks \
     forward.public_port forward.extra_roots forward.parent_proxy discovery.kind discovery.path discovery.url \
     discovery.headers discovery.region discovery.endpoint_url discovery.interval discovery.required admin.listen \

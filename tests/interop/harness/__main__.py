@@ -17,6 +17,7 @@ from . import (
     matrix,
     policy,
     tools,
+    vpc,
 )
 from .processes import ProcessError
 from .report import Report
@@ -35,9 +36,10 @@ PARTS = {
     "discovery": discovery.check,
     "ec2": ec2.check,
     "eks": eks.check,
+    "vpc": vpc.check,
 }
 #: What --short leaves out.
-LONG = {"faults", "ec2", "eks"}
+LONG = {"faults", "ec2", "eks", "vpc"}
 
 
 def main():

@@ -125,11 +125,13 @@ def kept_connections(world, report):
 class Load:
     """Questions over UDP and TCP, one after another on each of a few sockets; counts what is lost or wrong."""
 
-    def __init__(self, streams=True):
+    def __init__(self, streams=True, server=LOCAL, names=None):
         self.asked = 0
+        #: The longest that a question has waited for its answer, in seconds.
+        self.slowest = 0.0
         self.problems = []
         self.running = True
-        self._streams = streams
+        self._streams, self._server, self._fixed = streams, server, names
 
     @staticmethod
     def _query(ident, name):
@@ -146,6 +148,9 @@ class Load:
 
     def _names(self, number):
         for turn in itertools.count():
+            if self._fixed:
+                yield self._fixed[turn % len(self._fixed)]
+                continue
             yield f"privapi123.{ZONE}" if turn % 3 == 0 else f"l{number}-{turn}.wild.example.com"
 
     async def _datagrams(self, number):
@@ -156,21 +161,23 @@ class Load:
             def datagram_received(self, data, addr):
                 replies.put_nowait(data)
 
-        transport, _ = await loop.create_datagram_endpoint(Protocol, remote_addr=(LOCAL, 53))
+        transport, _ = await loop.create_datagram_endpoint(Protocol, remote_addr=(self._server, 53))
         for turn, name in enumerate(self._names(number)):
             if not self.running:
                 break
             query = self._query(turn & 0xFFFF, name)
             transport.sendto(query)
+            began = time.monotonic()
             try:
                 reply = await asyncio.wait_for(replies.get(), 6)
             except TimeoutError:
                 reply = None
+            self.slowest = max(self.slowest, time.monotonic() - began)
             self._judge(f"udp {name}", query, reply)
         transport.close()
 
     async def _stream(self, number):
-        reader, writer = await asyncio.open_connection(LOCAL, 53)
+        reader, writer = await asyncio.open_connection(self._server, 53)
         for turn, name in enumerate(self._names(number)):
             if not self.running:
                 break

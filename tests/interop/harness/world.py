@@ -9,6 +9,8 @@ from .processes import Process, ProcessError, run, wait_until
 
 PUBLIC, SECOND, VPC, UNBOUND, DNSMASQ, BEYOND = (f"10.53.0.{n}" for n in (1, 2, 3, 4, 5, 53))
 LOCAL = "127.0.0.1"
+#: A whole VPC: its resolver with a Resolver rule, and the Sidegates that the rule leads to.
+CENTRAL, TARGETS = "10.53.3.2", ["10.53.3.11", "10.53.3.12"]
 #: What the certificate of every peer is for.
 TLS_NAME = "resolver.interop.test"
 ZONE = "execute-api.us-east-1.amazonaws.com"
@@ -135,6 +137,7 @@ class World:
             "DIR": home,
             "ADDRESS": address,
             "PUBLIC": PUBLIC,
+            "TARGETS": "; ".join(TARGETS),
             "ZONES": PEERS / "zones",
             "SIGNED": self.signed,
             "CERTIFICATE": self.certificate,
@@ -153,6 +156,7 @@ class World:
             "public": ("named-public.conf", PUBLIC, ["named", "-f", "-n", "1", "-c"]),
             "second": ("named-public.conf", SECOND, ["named", "-f", "-n", "1", "-c"]),
             "vpc": ("named-vpc.conf", VPC, ["named", "-f", "-n", "1", "-c"]),
+            "central": ("named-central.conf", CENTRAL, ["named", "-f", "-n", "1", "-c"]),
             "unbound": ("unbound.conf", UNBOUND, ["unbound", "-d", "-c"]),
             "dnsmasq": ("dnsmasq.conf", DNSMASQ, ["dnsmasq", "-C"]),
         }[name]
