@@ -4,13 +4,14 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod metrics;
 mod reloads;
 mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -68,6 +69,7 @@ impl App {
     /// # Errors
     /// No region, an address that cannot be bound, an upstream that is this process itself: nothing is served then.
     pub async fn start(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
+        let started = SystemTime::now();
         warn_of_gaps(&config);
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
@@ -85,6 +87,14 @@ impl App {
             readiness: readiness.clone(),
             liveness: liveness(dns_addresses.subscribe()),
             status: told(current.subscribe(), Arc::clone(&reloads)),
+            metrics: metrics::told(metrics::Counted {
+                started,
+                readiness: readiness.clone(),
+                reloads: Arc::clone(&reloads),
+                service: plane.service(),
+                forward: forwarder.counters(),
+                discovery: current.subscribe(),
+            }),
             reload,
         };
         let admin = config.admin.listen.map(|address| AdminListener::bind(address, gate.subscribe(), answers.clone()));

@@ -1,4 +1,4 @@
-//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status` and `POST /reload` for this host only.
+//! The admin listener: `/startup`, `/ready`, `/live`, `/metrics` for every client; `/status` and `POST /reload` for this host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -58,6 +58,8 @@ pub struct Answers {
     pub liveness: Liveness,
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// All that is counted, in the Prometheus text format 0.0.4.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
 }
 
@@ -155,7 +157,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, reload } = &self.answers;
+        let Answers { readiness, liveness, status, metrics, reload } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
@@ -186,12 +188,8 @@ impl Shared {
                 Ok(()) => text(StatusCode::OK, "alive\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/status" => {
-                let mut response = text(StatusCode::OK, status());
-                let json = header::HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-                response
-            }
+            "/status" => typed("application/json", status()),
+            "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics()),
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
                 Err(refusal) => {
@@ -202,9 +200,15 @@ impl Shared {
                     text(status, format!("{refusal}\n"))
                 }
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /status and POST /reload\n"),
+            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /metrics, /status and POST /reload\n"),
         }
     }
+}
+
+fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
