@@ -5,6 +5,7 @@ mod admin_listener;
 mod closures;
 mod configs;
 mod doctor;
+mod metrics;
 mod once;
 mod reloads;
 mod status;
@@ -14,7 +15,7 @@ mod take_over;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -116,6 +117,7 @@ impl App {
         config: Config,
         surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
+        let started = SystemTime::now();
         warn_of_gaps(&config, &surroundings);
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
@@ -137,6 +139,14 @@ impl App {
             readiness: readiness.clone(),
             liveness: liveness(pulses.subscribe()),
             status: told(current.subscribe(), Arc::clone(&reloads)),
+            metrics: metrics::told(metrics::Counted {
+                started,
+                readiness: readiness.clone(),
+                reloads: Arc::clone(&reloads),
+                service: plane.service(),
+                forward: forwarder.counters(),
+                discovery: current.subscribe(),
+            }),
             reload,
             quit: quit.clone(),
         };

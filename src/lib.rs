@@ -13,6 +13,7 @@
 //! - [`doctor`]: why do I get a 403?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`tcp_listener`]: how a connection comes to be one, in both planes
+//! - [`histogram`]: how long things took, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
 //! - [`inherited`], [`notify`]: the sockets that systemd hands over, and what it is told
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
@@ -30,6 +31,7 @@ pub mod dns;
 pub mod doctor;
 pub mod egress_proxy;
 pub mod forward;
+pub mod histogram;
 pub mod inherited;
 pub mod interfaces;
 pub mod logging;

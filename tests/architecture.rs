@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("policy", &[], "the core that both planes share knows nobody"),
     ("interfaces", &["policy"], "a leaf: the addresses of this host, as the policy's networks"),
     ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
+    ("histogram", &[], "a leaf: how long things took"),
     ("inherited", &[], "a leaf: sockets that were bound for this process"),
     ("notify", &[], "a leaf: what a supervisor is told"),
     ("roots", &[], "a leaf: whose certificates are believed"),
@@ -29,12 +30,12 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
-        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "server_tls", "egress_proxy"],
+        &["policy", "interfaces", "inherited", "tcp_listener", "histogram", "roots", "server_tls", "egress_proxy"],
         "a plane knows the policy; app hands it everything else",
     ),
     (
         "forward",
-        &["policy", "interfaces", "inherited", "tcp_listener", "roots", "server_tls", "egress_proxy"],
+        &["policy", "interfaces", "inherited", "tcp_listener", "histogram", "roots", "server_tls", "egress_proxy"],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
     (
@@ -68,6 +69,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
         "app",
         &[
             "policy",
+            "histogram",
             "interfaces",
             "inherited",
             "notify",

@@ -1,5 +1,5 @@
-//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status`, `POST /reload`, `POST /drain` and
-//! `POST /quitquitquit` for this host only.
+//! The admin listener: `/startup`, `/ready`, `/live` and `/metrics` for every client; `/status`, `POST /reload`, `POST /drain`
+//! and `POST /quitquitquit` for this host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -64,6 +64,8 @@ pub struct Answers {
     pub liveness: Liveness,
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// All that is counted, in the Prometheus text format 0.0.4.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
     /// Cancelled once `POST /quitquitquit` has been answered.
     pub quit: CancellationToken,
@@ -178,7 +180,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, reload, quit: _ } = &self.answers;
+        let Answers { readiness, liveness, status, metrics, reload, quit: _ } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
@@ -209,12 +211,8 @@ impl Shared {
                 Ok(()) => text(StatusCode::OK, "alive\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/status" => {
-                let mut response = text(StatusCode::OK, status());
-                let json = header::HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-                response
-            }
+            "/status" => typed("application/json", status()),
+            "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics()),
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
                 Err(refusal) => {
@@ -235,10 +233,16 @@ impl Shared {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /startup, /ready, /live, /status and POST /reload, /drain, /quitquitquit\n",
+                "there are /startup, /ready, /live, /metrics, /status and POST /reload, /drain, /quitquitquit\n",
             ),
         }
     }
+}
+
+fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::listen::Over;
 use super::upstream::Server;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::Networks;
+use crate::policy::{HostName, Networks};
 use crate::server_tls::CertificateFiles;
 
 /// Where a VPC's resolver is in every VPC (VPC guide, "Amazon DNS server").
@@ -87,4 +87,6 @@ pub struct Upstreams {
     pub vpc: Vec<Server>,
     /// In the order of the configuration, as [`crate::policy::Upstream::Zone`] counts them.
     pub zones: Vec<Vec<Server>>,
+    /// What each of them is called, at the same position.
+    pub zone_names: Vec<HostName>,
 }

@@ -49,7 +49,7 @@ pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
 pub use question::Question;
 pub use reply::ReplyLimit;
-pub use resolver::{Existence, Observer, Resolved, Resolver};
+pub use resolver::{Existence, Observer, Resolved, Resolver, ResolverCounters};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Pending, Service, Tls};
 pub use shares::{MAX_OF_CLIENT, Shares};

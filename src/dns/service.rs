@@ -17,8 +17,10 @@ use super::shares::{Shares, Turn};
 use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
+use crate::histogram::Histogram;
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
 use crate::server_tls::{Certificate, CertificateError};
+use crate::tcp_listener::Roster;
 
 /// One configuration of the plane at work; a reload replaces it whole.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Tls {
 }
 
 /// What was answered and what happened at the bounds, counted since the start; reloads change nothing about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// Every query that was answered.
     pub answered: Tally,
@@ -71,11 +73,41 @@ pub struct Counters {
     pub evicted: AtomicU64,
     /// Failures to accept a TCP connection.
     pub accept_errors: AtomicU64,
+    /// TCP connections from addresses outside `clients`.
+    pub foreign: AtomicU64,
+    /// TCP connections open now.
+    pub connections: Roster,
+    /// How long queries waited for the `public` group, the `vpc` group, and those of zones.
+    pub waited: [(Way, Histogram); 3],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            answered: Tally::default(),
+            ignored: AtomicU64::default(),
+            shed: AtomicU64::default(),
+            looped: AtomicU64::default(),
+            greedy: AtomicU64::default(),
+            handshakes_failed: AtomicU64::default(),
+            evicted: AtomicU64::default(),
+            accept_errors: AtomicU64::default(),
+            foreign: AtomicU64::default(),
+            connections: Roster::default(),
+            waited: [Way::Public, Way::Vpc, Way::Zone].map(|way| (way, Histogram::default())),
+        }
+    }
 }
 
 impl Counters {
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn waited(&self, way: Way, since: Instant) {
+        if let Some((_, histogram)) = self.waited.iter().find(|(of, _)| *of == way) {
+            histogram.observe(since.elapsed());
+        }
     }
 }
 
@@ -85,6 +117,8 @@ pub struct Pending {
     packet: Box<[u8]>,
     upstream: Upstream,
     limit: ReplyLimit,
+    /// When it came.
+    since: Instant,
     /// Among those of its client.
     _turn: Turn,
 }
@@ -137,7 +171,7 @@ impl Service {
             Outcome::Ask(upstream) => {
                 let turn = self.shares.as_ref().map_or_else(|| Some(Turn::uncounted()), |all| all.take(client.ip()));
                 if let Some(turn) = turn {
-                    return Some(Pending { packet: packet.into(), upstream, limit, _turn: turn });
+                    return Some(Pending { packet: packet.into(), upstream, limit, since: now, _turn: turn });
                 }
                 Counters::count(&self.counters.greedy);
                 self.fail(packet, protocol, way, "too many queries of this client wait for an upstream", out);
@@ -156,7 +190,9 @@ impl Service {
         forwarder::render(&resolved, stand_in, &query, pending.limit, out);
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
         let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
-        self.counters.answered.count(protocol, pending.upstream.into(), found, rcode);
+        let way = pending.upstream.into();
+        self.counters.answered.count(protocol, way, found, rcode);
+        self.counters.waited(way, pending.since);
     }
 
     /// As [`Service::finish`], in a task of its own: the query of a client that goes away meanwhile still counts as one of

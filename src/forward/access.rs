@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::destination::Destination;
 use super::dial::Dialled;
 use super::permit::{Entrance, Permit};
+use crate::histogram::{Durations, Histogram};
 
 /// The target of the access log's events. `logging` lets them through where `log.access` is set, and at debug.
 pub const TARGET: &str = "access";
@@ -77,6 +78,8 @@ pub struct Total {
 pub struct Journal {
     /// By entrance and by how it ended; both sets are bounded.
     totals: Mutex<BTreeMap<(Entrance, &'static str), Total>>,
+    /// From a request to a connection, by entrance and by the label of the way.
+    connected: Mutex<BTreeMap<(Entrance, &'static str), Histogram>>,
 }
 
 impl Journal {
@@ -86,6 +89,10 @@ impl Journal {
         let total = totals.entry((record.entrance, reason)).or_default();
         *total = Total { count: total.count + 1, up: total.up + record.up, down: total.down + record.down };
         drop(totals);
+        if let (Some((way, _)), Some(took)) = (record.route, record.connected) {
+            let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+            connected.entry((record.entrance, way)).or_default().observe(took);
+        }
         tracing::info!(
             target: TARGET,
             entrance = record.entrance.label(),
@@ -107,6 +114,12 @@ impl Journal {
     /// Everything that ended so far, by entrance and by how.
     pub fn totals(&self) -> BTreeMap<(Entrance, &'static str), Total> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long it took to connect, by entrance and by the label of the way.
+    pub fn connected(&self) -> BTreeMap<(Entrance, &'static str), Durations> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.iter().map(|(kind, histogram)| (*kind, histogram.read())).collect()
     }
 }
 

@@ -39,7 +39,7 @@ pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, OnAttempt, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
-pub use plane::{Plane, PlaneError, Prepared, Surroundings};
+pub use plane::{Counters, Plane, PlaneError, Prepared, Surroundings};
 pub use race::{Attempt, AttemptEnd};
 pub use refusal::{Cause, Refusal};
 pub use service::AtBounds;

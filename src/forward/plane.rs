@@ -23,7 +23,7 @@ use super::{connect, http, sni};
 use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::Table;
-use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
+use crate::tcp_listener::{self, Bounds, Connections, Roster, bind_advice};
 
 /// Connections of one listener.
 const BOUNDS: Bounds = Bounds { total: 8192, per_client: 1024 };
@@ -64,10 +64,27 @@ pub struct Plane {
     service: watch::Sender<Arc<Service>>,
     journal: Arc<Journal>,
     bounds: Arc<AtBounds>,
+    open: Arc<[Roster; 3]>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     drain: Drain,
     inherited: Inherited,
+}
+
+/// What the plane counts; reloads change nothing about it.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    pub journal: Arc<Journal>,
+    pub bounds: Arc<AtBounds>,
+    /// In the order of the entrances.
+    open: Arc<[Roster; 3]>,
+}
+
+impl Counters {
+    /// Connections open now, by entrance; those of a listener that has closed as well, until they end.
+    pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
+        Entrance::ALL.into_iter().zip(self.open.iter().map(Roster::open))
+    }
 }
 
 /// An address of the configuration; its port may be 0.
@@ -91,7 +108,6 @@ struct Bound {
 struct Listener {
     asked: Asked,
     address: SocketAddr,
-    connections: Arc<Connections>,
     stop: CancellationToken,
 }
 
@@ -132,6 +148,7 @@ impl Plane {
             service: watch::Sender::new(Arc::new(service)),
             journal,
             bounds,
+            open: Arc::default(),
             bound,
             listeners: Vec::new(),
             drain,
@@ -156,7 +173,13 @@ impl Plane {
 
     /// Connections open now, by entrance.
     pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
-        self.listeners.iter().map(|listener| (listener.asked.entrance, listener.connections.open()))
+        Entrance::ALL.into_iter().zip(self.open.iter().map(Roster::open))
+    }
+
+    /// All that is counted, for as long as the process runs.
+    pub fn counters(&self) -> Counters {
+        let (journal, bounds, open) = (Arc::clone(&self.journal), Arc::clone(&self.bounds), Arc::clone(&self.open));
+        Counters { journal, bounds, open }
     }
 
     /// Serves every address bound so far.
@@ -168,11 +191,16 @@ impl Plane {
 
     fn start(&self, Bound { asked, address, socket, inherited }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
+        self.open
+            .iter()
+            .zip(Entrance::ALL)
+            .filter(|(_, of)| *of == asked.entrance)
+            .for_each(|(all, _)| all.add(&connections));
         let acceptor = Acceptor {
             entrance: asked.entrance,
             listener: address,
             service: self.service.subscribe(),
-            connections: Arc::clone(&connections),
+            connections,
             own: interfaces::networks().into_iter().map(|(ip, _)| ip).collect(),
             bounds: Arc::clone(&self.bounds),
             drain: Drain { begun: stop.clone(), ..self.drain.clone() },
@@ -187,7 +215,7 @@ impl Plane {
                 tcp_listener::accept(socket, &stopped, admit, failed).await;
             }
         });
-        Listener { asked, address, connections, stop }
+        Listener { asked, address, stop }
     }
 
     /// Makes everything ready that another configuration needs; nothing has changed yet.

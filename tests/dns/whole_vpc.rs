@@ -66,7 +66,8 @@ impl Vpc {
 
 fn whole_vpc(public: SocketAddr, vpc: SocketAddr) -> Config {
     let servers = |address: SocketAddr| vec![address.to_string().parse().unwrap()];
-    let upstreams = Upstreams { public: servers(public), vpc: servers(vpc), zones: vec![Vec::new()] };
+    let upstreams =
+        Upstreams { public: servers(public), vpc: servers(vpc), zones: vec![Vec::new()], ..Upstreams::default() };
     Config { whole_vpc: true, ..config(&[loopback()], upstreams) }
 }
 
@@ -155,7 +156,7 @@ async fn a_public_server_that_is_the_vpcs_resolver_is_refused_at_start_and_at_a_
     let servers = |public: &str| Upstreams {
         public: vec![public.parse().unwrap()],
         vpc: vec![vpc.to_string().parse().unwrap()],
-        zones: Vec::new(),
+        ..Upstreams::default()
     };
     for public in ["127.0.0.1:5399", "tcp://127.0.0.1", "169.254.169.253", "tls://[fd00:ec2::253]#x.example"] {
         let config = |whole_vpc| Config { whole_vpc, ..config(&[loopback()], servers(public)) };

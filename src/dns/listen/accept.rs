@@ -33,6 +33,7 @@ pub(super) async fn serve(
     tracker: TaskTracker,
 ) {
     let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
+    acceptor.service.borrow().counters.connections.add(&acceptor.connections);
     let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
     let admit = |stream, client| acceptor.admit(stream, client);
     if inherited {
@@ -55,6 +56,7 @@ impl Acceptor {
     fn admit(&self, stream: TcpStream, client: SocketAddr) {
         let current = Arc::clone(&self.service.borrow());
         if !current.clients.contains(client.ip()) {
+            Counters::count(&current.counters.foreign);
             return;
         }
         // Answers are whole when they are written; there is nothing to wait for.

@@ -30,6 +30,7 @@ pub struct Upstreams {
     public: Group,
     vpc: Arc<VpcGroup>,
     zones: Vec<Group>,
+    zone_names: Vec<HostName>,
     own: OwnSockets,
 }
 
@@ -81,6 +82,7 @@ impl Upstreams {
             public: group(&servers.public)?,
             vpc: Arc::new(VpcGroup::new(group(&servers.vpc)?, never)),
             zones: servers.zones.iter().map(|zone| group(zone)).collect::<Result<_, _>>()?,
+            zone_names: servers.zone_names.clone(),
             own,
         })
     }
@@ -119,6 +121,15 @@ impl Upstreams {
                 group.ask(question, &bootstrap, deadline).await
             }
         }
+    }
+
+    /// The servers of each group by its name in metrics: `public`, `vpc`, `zone:` and the zone's name.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (String, &[Arc<Peer>])> {
+        let zones = self.zones.iter().enumerate().map(|(position, group)| match self.zone_names.get(position) {
+            Some(name) => (format!("zone:{name}"), group.peers()),
+            None => (format!("zone:{position}"), group.peers()),
+        });
+        [("public".to_owned(), self.public.peers()), ("vpc".to_owned(), self.vpc.peers())].into_iter().chain(zones)
     }
 
     /// One line per server, for operators: its address, failures in a row, smoothed time to an answer.
