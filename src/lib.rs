@@ -15,6 +15,7 @@
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`whole_file`]: files that are read whole and replaced whole
+//! - [`recent`]: the last few of something, kept only while somebody looks
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -30,6 +31,7 @@ pub mod forward;
 pub mod interfaces;
 pub mod logging;
 pub mod policy;
+pub mod recent;
 pub mod resolv_conf;
 pub mod roots;
 pub mod tcp_listener;

@@ -19,15 +19,16 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
+    ("recent", &[], "a leaf: the last few of something, kept only while somebody looks"),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
-        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy"],
+        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy", "recent"],
         "a plane knows the policy; app hands it everything else",
     ),
     (
         "forward",
-        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy"],
+        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy", "recent"],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
     (

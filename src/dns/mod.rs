@@ -11,7 +11,7 @@
 //! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
-//! - `tally`: how many queries were answered, by the way they went
+//! - `tally`: how many queries were answered, by the way they went; `decided`: the last of them, while somebody looks
 //! - [`health`]: is a listener alive?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
@@ -20,6 +20,7 @@ mod answer;
 mod cache;
 mod chain;
 mod config;
+mod decided;
 mod forwarder;
 mod frame;
 pub mod health;
@@ -40,6 +41,7 @@ mod wire;
 pub use addresses::LookUpError;
 pub use cache::Cache;
 pub use config::{Config, Upstreams, ZoneAnswer};
+pub use decided::Decided;
 pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
 pub use question::Question;
@@ -47,5 +49,5 @@ pub use reply::ReplyLimit;
 pub use resolver::{Existence, Observer, Resolved, Resolver};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Service};
-pub use tally::{Found, Tally, Total, Way};
+pub use tally::{Found, Tally, Total, Way, rcode_label};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::decided::{self, Decided};
 use super::forwarder::{self, StandIn};
 use super::query::Query;
 use super::question::Question;
@@ -15,6 +16,7 @@ use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
+use crate::recent::Recent;
 
 /// One configuration of the plane at work; a reload replaces it whole.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Service {
 pub struct Counters {
     /// Every query that was answered.
     pub answered: Tally,
+    /// The last of them, noted only while somebody looks.
+    pub decided: Recent<Decided>,
     /// Packets that are no query, and get no reply.
     pub ignored: AtomicU64,
     /// Queries that came while too many others waited for an upstream.
@@ -74,6 +78,9 @@ impl Service {
         let permitted = self.clients.contains(client.ip());
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
         let Responded { outcome, way, found, rcode } = respond(packet, sources, permitted, now, limit, out);
+        if self.counters.decided.is_watched(now) && !matches!(outcome, Outcome::Ask(_)) {
+            decided::note(&self.counters.decided, packet, table, (way, found, rcode));
+        }
         match outcome {
             Outcome::Drop => {
                 Counters::count(&self.counters.ignored);
@@ -110,6 +117,10 @@ impl Service {
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
         let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
         self.counters.answered.count(protocol, pending.upstream.into(), found, rcode);
+        if self.counters.decided.is_watched(Instant::now()) {
+            let (recent, way) = (&self.counters.decided, pending.upstream.into());
+            decided::note(recent, &pending.packet, &table, (way, found, rcode));
+        }
     }
 
     /// Refuses a query because too many wait already.
@@ -124,6 +135,10 @@ impl Service {
         if let Ok(query) = Query::parse(packet) {
             reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
             self.counters.answered.count(protocol, way, Found::Asked, rcode::SERVFAIL);
+            if self.counters.decided.is_watched(Instant::now()) {
+                let (recent, table) = (&self.counters.decided, self.resolver.table());
+                decided::note(recent, packet, &table, (way, Found::Asked, rcode::SERVFAIL));
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::destination::Destination;
 use super::dial::Dialled;
 use super::permit::{Entrance, Permit};
+use crate::recent::Recent;
 
 /// The target of the access log's events. `logging` lets them through where `log.access` is set, and at debug.
 pub const TARGET: &str = "access";
@@ -72,9 +73,21 @@ pub struct Total {
     pub down: u64,
 }
 
+/// What was decided about one connection, tunnel or request, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided {
+    pub entrance: Entrance,
+    pub destination: Option<Destination>,
+    /// Label of the way and number of the rule.
+    pub route: Option<(&'static str, u8)>,
+    pub reason: &'static str,
+}
+
 /// Where records end up.
 #[derive(Debug, Default)]
 pub struct Journal {
+    /// Noted only while somebody looks.
+    pub decided: Recent<Decided>,
     /// By entrance and by how it ended; both sets are bounded.
     totals: Mutex<BTreeMap<(Entrance, &'static str), Total>>,
 }
@@ -86,6 +99,10 @@ impl Journal {
         let total = totals.entry((record.entrance, reason)).or_default();
         *total = Total { count: total.count + 1, up: total.up + record.up, down: total.down + record.down };
         drop(totals);
+        if self.decided.is_watched(std::time::Instant::now()) {
+            let Record { entrance, destination, route, .. } = *record;
+            self.decided.note(Decided { entrance, destination, route, reason });
+        }
         tracing::info!(
             target: TARGET,
             entrance = record.entrance.label(),

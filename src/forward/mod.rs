@@ -8,7 +8,7 @@
 //! - `dial`, `race`, `dead`, `address`, `own`: a connection, from addresses that were checked one by one
 //! - `head`, `client_hello`, `alert`: HTTP/1.1 requests and TLS, as bytes
 //! - `relay`: bytes both ways
-//! - [`access`]: what became of it
+//! - [`access`], `totals`: what became of it, and what is told of all
 //! - [`Plane`], `service`: all of it, started, replaced and drained by `app`
 
 pub mod access;
@@ -32,8 +32,10 @@ mod relay;
 mod router;
 mod service;
 mod sni;
+mod totals;
 mod tunnel;
 
+pub use access::Decided;
 pub use address::AddressRules;
 pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
@@ -43,3 +45,4 @@ pub use plane::{Plane, PlaneError, Prepared, Surroundings};
 pub use race::{Attempt, AttemptEnd};
 pub use refusal::{Cause, Refusal};
 pub use service::AtBounds;
+pub use totals::Totals;

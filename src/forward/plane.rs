@@ -19,6 +19,7 @@ use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::router::Router;
 use super::service::{AtBounds, Connection, Drain, Service};
+use super::totals::Totals;
 use super::{connect, http, sni};
 use crate::interfaces;
 use crate::policy::Table;
@@ -61,8 +62,7 @@ pub enum PlaneError {
 #[derive(Debug)]
 pub struct Plane {
     service: watch::Sender<Arc<Service>>,
-    journal: Arc<Journal>,
-    bounds: Arc<AtBounds>,
+    totals: Totals,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     drain: Drain,
@@ -87,7 +87,6 @@ struct Bound {
 struct Listener {
     asked: Asked,
     address: SocketAddr,
-    connections: Arc<Connections>,
     stop: CancellationToken,
 }
 
@@ -112,17 +111,15 @@ impl Plane {
     /// An address that cannot be bound.
     pub fn bind(config: &Config, surroundings: Surroundings) -> Result<Self, PlaneError> {
         let bound = bind_all(asked(config))?;
-        let journal = Arc::new(Journal::default());
+        let totals = Totals::default();
         let addresses = bound.iter().map(|bound| bound.address).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
-        let (bounds, drain) = (Arc::default(), Drain::default());
+        let service = service(config, surroundings, addresses, Arc::clone(&totals.journal))?;
         Ok(Self {
             service: watch::Sender::new(Arc::new(service)),
-            journal,
-            bounds,
+            totals,
             bound,
             listeners: Vec::new(),
-            drain,
+            drain: Drain::default(),
         })
     }
 
@@ -134,16 +131,21 @@ impl Plane {
 
     /// What became of connections so far.
     pub fn journal(&self) -> &Journal {
-        &self.journal
+        &self.totals.journal
     }
 
     pub fn at_bounds(&self) -> &AtBounds {
-        &self.bounds
+        &self.totals.at_bounds
     }
 
     /// Connections open now, by entrance.
     pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
-        self.listeners.iter().map(|listener| (listener.asked.entrance, listener.connections.open()))
+        self.totals.open().into_iter()
+    }
+
+    /// All of these, for whoever tells of them while the plane runs.
+    pub fn totals(&self) -> Totals {
+        self.totals.clone()
     }
 
     /// Serves every address bound so far.
@@ -155,13 +157,14 @@ impl Plane {
 
     fn start(&self, Bound { asked, address, socket }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
+        self.totals.listens(asked.entrance, &connections);
         let acceptor = Acceptor {
             entrance: asked.entrance,
             listener: address,
             service: self.service.subscribe(),
-            connections: Arc::clone(&connections),
+            connections,
             own: interfaces::networks().into_iter().map(|(ip, _)| ip).collect(),
-            bounds: Arc::clone(&self.bounds),
+            bounds: Arc::clone(&self.totals.at_bounds),
             drain: Drain { begun: stop.clone(), ..self.drain.clone() },
         };
         let stopped = stop.clone();
@@ -170,7 +173,7 @@ impl Plane {
             let admit = |stream, client| acceptor.admit(stream, client);
             tcp_listener::accept(socket, &stopped, admit, failed).await;
         });
-        Listener { asked, address, connections, stop }
+        Listener { asked, address, stop }
     }
 
     /// Makes everything ready that another configuration needs; nothing has changed yet.
@@ -183,7 +186,7 @@ impl Plane {
         let bound = bind_all(wanted.iter().copied().filter(is_new)).map_err(|error| self.told_by_whom(error))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
+        let service = service(config, surroundings, addresses, Arc::clone(&self.totals.journal))?;
         Ok(Prepared { wanted, bound, service })
     }
 

@@ -21,6 +21,7 @@
 mod addresses;
 mod chains;
 mod counting;
+mod decisions;
 mod egress;
 mod encrypted;
 mod failover;
