@@ -4,21 +4,25 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod decisions;
+mod known;
 mod reloads;
+mod route_report;
 mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::admin_listener::AdminListener;
-use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
+use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve};
 use self::configs::{discovery_config, dns_config, warn_of_gaps};
-pub use self::status::{rfc3339, said};
+use self::known::Known;
+pub use self::route_report::RouteReport;
 use crate::admin::{self, Readiness};
 use crate::config::Config;
 use crate::discovery::{self, Discovery, EndpointHealth, Metadata, PrivateApis, SourceStatus};
@@ -81,12 +85,15 @@ impl App {
         let current = watch::Sender::new(Arc::clone(&discovery));
         let reloads = Arc::new(reloads::Totals::default());
         let (reload, reload_requests) = reloads::channel();
-        let answers = admin::Answers {
+        let known = Arc::new(Known {
+            discovery: current.subscribe(),
+            dns: plane.service(),
+            forwarder: forwarder.totals(),
             readiness: readiness.clone(),
-            liveness: liveness(dns_addresses.subscribe()),
-            status: told(current.subscribe(), Arc::clone(&reloads)),
-            reload,
-        };
+            reloads: Arc::clone(&reloads),
+            started: Instant::now(),
+        });
+        let answers = known.answers(liveness(dns_addresses.subscribe()), reload);
         let admin = config.admin.listen.map(|address| AdminListener::bind(address, gate.subscribe(), answers.clone()));
         let mut admin = admin.transpose()?;
 

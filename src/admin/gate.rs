@@ -82,7 +82,7 @@ mod tests {
         for path in ["/startup", "/ready", "/live"] {
             assert!(admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
         }
-        for path in ["/status", "/reload", "/", "/ready/", "/anything"] {
+        for path in ["/status", "/decisions", "/route?name=a.example", "/reload", "/", "/ready/", "/anything"] {
             assert!(!admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(!admits("POST", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(admits("GET", path, &host, "127.0.0.1:5000"), "{path}");

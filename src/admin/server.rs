@@ -1,4 +1,5 @@
-//! The admin listener: `/startup`, `/ready`, `/live` for every client; `/status` and `POST /reload` for this host only.
+//! The admin listener: `/startup`, `/ready`, `/live` for every client; the page, what it shows, and `POST /reload` for this
+//! host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::readiness::{Readiness, State};
+use super::{page, route_query};
+use crate::policy::HostName;
 
 /// Connections served at a time; beyond that the oldest goes, so that a probe is never kept waiting.
 const MAX_CONNECTIONS: usize = 64;
@@ -33,6 +36,9 @@ const HEAD: Duration = Duration::from_secs(5);
 const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// What whoever asks for anything else is told.
+const PATHS: &str = "there are /, /startup, /ready, /live, /status, /decisions, /route?name=NAME and POST /reload\n";
 
 /// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
 pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -58,6 +64,10 @@ pub struct Answers {
     pub liveness: Liveness,
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Which way a name goes and why, as JSON.
+    pub route: Arc<dyn Fn(&HostName) -> String + Send + Sync>,
+    /// The last decisions, as JSON. Asking has more of them kept.
+    pub decisions: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
 }
 
@@ -155,7 +165,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, reload } = &self.answers;
+        let Answers { readiness, liveness, status, route, decisions, reload } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
@@ -186,12 +196,13 @@ impl Shared {
                 Ok(()) => text(StatusCode::OK, "alive\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/status" => {
-                let mut response = text(StatusCode::OK, status());
-                let json = header::HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-                response
-            }
+            "/" => page::response(),
+            "/status" => json(status()),
+            "/decisions" => json(decisions()),
+            "/route" => match route_query::name(request.uri().query()) {
+                Ok(name) => json(route(&name)),
+                Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            },
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
                 Err(refusal) => {
@@ -202,16 +213,32 @@ impl Shared {
                     text(status, format!("{refusal}\n"))
                 }
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /startup, /ready, /live, /status and POST /reload\n"),
+            _ => text(StatusCode::NOT_FOUND, PATHS),
         }
     }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    answer(StatusCode::OK, "application/json", body)
+}
+
+/// Nothing is kept by whoever asked, taken for another type, or shown within another site's page: names that strangers
+/// chose are in it.
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{reloads, status};
 use crate::admin::{Liveness, Readiness};
 use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
 use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
@@ -96,17 +95,6 @@ pub(super) fn liveness(addresses: watch::Receiver<Vec<SocketAddr>>) -> Liveness 
             }
             Ok(())
         })
-    })
-}
-
-/// Tells what is known, under whatever configuration is in force.
-pub(super) fn told(
-    discovery: watch::Receiver<Arc<Discovery>>,
-    reloads: Arc<reloads::Totals>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
-    Arc::new(move || {
-        let discovery = Arc::clone(&discovery.borrow());
-        status::status(&discovery, &reloads)
     })
 }
 

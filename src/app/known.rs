@@ -1,0 +1,52 @@
+//! All that is known of a running process, by whatever configuration is in force: what admin shows of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::{RouteReport, decisions, reloads, status};
+use crate::admin::{Answers, Liveness, Readiness, Reload};
+use crate::discovery::Discovery;
+use crate::dns::Service;
+use crate::forward;
+use crate::policy::HostName;
+
+/// Handles to those who know.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub discovery: watch::Receiver<Arc<Discovery>>,
+    pub dns: watch::Receiver<Arc<Service>>,
+    pub forwarder: forward::Totals,
+    pub readiness: Readiness,
+    pub reloads: Arc<reloads::Totals>,
+    pub started: Instant,
+}
+
+impl Known {
+    /// What admin is told, and what it may have done.
+    pub(super) fn answers(self: Arc<Self>, liveness: Liveness, reload: Reload) -> Answers {
+        let (readiness, status, route, decisions) =
+            (self.readiness.clone(), Arc::clone(&self), Arc::clone(&self), self);
+        Answers {
+            readiness,
+            liveness,
+            status: Arc::new(move || status::status(&status)),
+            route: Arc::new(move |name| route.route(name)),
+            decisions: Arc::new(move || decisions::decisions(&decisions.dns.borrow().counters, &decisions.forwarder)),
+            reload,
+        }
+    }
+
+    /// As `sidegate route --json`, from what this process knows now.
+    fn route(&self, name: &HostName) -> String {
+        let discovery = Arc::clone(&self.discovery.borrow());
+        let service = Arc::clone(&self.dns.borrow());
+        let table = discovery.table().borrow().clone();
+        let servers = |upstream| {
+            let states = service.resolver.upstreams().states().into_iter();
+            states.filter(|(group, ..)| *group == upstream).map(|(_, server, ..)| server).collect()
+        };
+        format!("{:#}\n", RouteReport::new(name, &table, &discovery.sources(), servers).json())
+    }
+}
