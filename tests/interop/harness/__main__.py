@@ -9,6 +9,14 @@ from .processes import ProcessError
 from .report import Report
 from .world import World
 
+
+def page(world, report, short):
+    """Its browser is installed only where it is asked for."""
+    from . import page as part
+
+    part.check(world, report, short)
+
+
 PARTS = {
     "policy": policy.check,
     "compare": compare.check,
@@ -19,9 +27,10 @@ PARTS = {
     "commands": commands.check,
     "forward": forward.check,
     "discovery": discovery.check,
+    "page": page,
 }
 #: What --short leaves out.
-LONG = {"faults"}
+LONG = {"faults", "page"}
 
 
 def main():
