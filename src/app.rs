@@ -88,7 +88,7 @@ impl App {
         let known = Arc::new(Known {
             discovery: current.subscribe(),
             dns: plane.service(),
-            forwarder: forwarder.totals(),
+            forwarder: forwarder.counters(),
             readiness: readiness.clone(),
             reloads: Arc::clone(&reloads),
             started: Instant::now(),

@@ -12,6 +12,7 @@
 //! - [`admin`]: is it up, is it ready, is it alive, what does it know?
 //! - [`demo`]: a VPC in a box on loopback
 //! - [`tcp_listener`]: how a connection comes to be one, in both planes
+//! - [`histogram`]: how long things took, in both planes
 //! - [`interfaces`], [`resolv_conf`]: the addresses and the name servers of this host
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`whole_file`]: files that are read whole and replaced whole
@@ -28,6 +29,7 @@ pub mod discovery;
 pub mod dns;
 pub mod egress_proxy;
 pub mod forward;
+pub mod histogram;
 pub mod interfaces;
 pub mod logging;
 pub mod policy;

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub use connections::{Bounds, Connections, Place};
+pub use connections::{Bounds, Connections, Place, Roster};
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;

@@ -11,7 +11,7 @@ use crate::dns;
 use crate::forward;
 
 /// The last of both planes, the newest first. Asking has more of them noted for a while.
-pub(super) fn decisions(dns: &dns::Counters, forwarder: &forward::Totals) -> String {
+pub(super) fn decisions(dns: &dns::Counters, forwarder: &forward::Counters) -> String {
     let now = Instant::now();
     let queries = dns.decided.look(now).into_iter().map(|(at, decided)| (at, query(&decided)));
     let connections = forwarder.journal.decided.look(now).into_iter().map(|(at, decided)| (at, connection(&decided)));

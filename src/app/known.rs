@@ -17,7 +17,7 @@ use crate::policy::HostName;
 pub(super) struct Known {
     pub discovery: watch::Receiver<Arc<Discovery>>,
     pub dns: watch::Receiver<Arc<Service>>,
-    pub forwarder: forward::Totals,
+    pub forwarder: forward::Counters,
     pub readiness: Readiness,
     pub reloads: Arc<reloads::Totals>,
     pub started: Instant,

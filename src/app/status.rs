@@ -81,29 +81,34 @@ fn dns_totals(service: &dns::Service) -> Value {
         .into_iter()
         .map(|((way, rcode), count)| json!({ "route": way.label(), "rcode": rcode, "count": count }));
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let counters = &service.counters;
+    let (counters, (entries, bytes)) = (&service.counters, service.resolver.cache().usage());
     json!({
         "queries": queries.collect::<Vec<_>>(),
         "found": found.into_iter().map(|(found, count)| (found.label().to_owned(), count.into())).collect::<Map<_, _>>(),
+        "cache": { "entries": entries, "bytes": bytes, "max_bytes": service.resolver.cache().max_bytes() },
         "in_flight": service.resolver.in_flight(),
+        "connections": counters.connections.open(),
         "ignored": of(&counters.ignored),
         "shed": of(&counters.shed),
         "looped": of(&counters.looped),
         "evicted": of(&counters.evicted),
         "accept_errors": of(&counters.accept_errors),
+        "foreign": of(&counters.foreign),
     })
 }
 
 /// Connections, tunnels and requests by entrance: those that have ended, with bytes from and to clients; open ones.
-fn forwarder_totals(totals: &forward::Totals) -> Value {
-    let ended = totals.journal.totals().into_iter().map(|((entrance, reason), total)| {
+fn forwarder_totals(counters: &forward::Counters) -> Value {
+    let ended = counters.journal.totals().into_iter().map(|((entrance, reason), total)| {
         let (count, up, down) = (total.count, total.up, total.down);
         json!({ "entrance": entrance.label(), "reason": reason, "count": count, "up": up, "down": down })
     });
-    let open =
-        totals.open().into_iter().map(|(entrance, open)| json!({ "entrance": entrance.label(), "connections": open }));
+    let open = counters
+        .open()
+        .into_iter()
+        .map(|(entrance, open)| json!({ "entrance": entrance.label(), "connections": open }));
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let bounds = &totals.at_bounds;
+    let bounds = &counters.bounds;
     json!({
         "ended": ended.collect::<Vec<_>>(),
         "open": open.collect::<Vec<_>>(),

@@ -4,6 +4,7 @@
 //! ended; a table is published only where that changes what is answered.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::config::{EndpointConfig, HealthCheck};
@@ -132,6 +133,11 @@ impl Discovery {
             };
             if let Some(change) = followed.health.count(address.ip(), end.clone(), begun, now) {
                 followed.tell(address, change);
+                match change {
+                    Change::Down => _ = self.counters.went_down.fetch_add(1, Ordering::Relaxed),
+                    Change::Up => _ = self.counters.came_up.fetch_add(1, Ordering::Relaxed),
+                    Change::DownAgain => {}
+                }
                 self.health_changed.notify_one();
                 self.publish_usable(&mut state, EndpointIndex(index));
             }

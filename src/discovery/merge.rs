@@ -15,6 +15,7 @@ use super::config::{AddressSource, Config, EndpointConfig};
 use super::learned::Learned;
 use super::list::List;
 use super::source::Source;
+use super::status::Counters;
 use crate::policy::{EndpointIndex, HostName, NotReady, Region, Table, TableError};
 
 /// What is known, and the table made from it.
@@ -29,6 +30,7 @@ pub struct Discovery {
     learned_something: Notify,
     /// Other addresses are to be probed, or one has to be brought back later.
     pub(super) health_changed: Notify,
+    pub(super) counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +103,7 @@ impl Discovery {
                 None => source.recall(),
             }
         }
-        let successor = Self::of(config, sources, table);
+        let successor = Self { counters: Arc::clone(&self.counters), ..Self::of(config, sources, table) };
         successor.inherit_health(self);
         Ok(successor)
     }
@@ -124,6 +126,7 @@ impl Discovery {
             table: watch::Sender::new(Arc::new(table)),
             learned_something: Notify::new(),
             health_changed: Notify::new(),
+            counters: Arc::default(),
         }
     }
 

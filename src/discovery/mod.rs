@@ -40,4 +40,4 @@ pub use merge::Discovery;
 pub use region::{Metadata, RegionError};
 pub use source::{Outcome, Schedule, Snapshot};
 pub use sources::{PrivateApis, Tools, discover};
-pub use status::SourceStatus;
+pub use status::{Counters, SourceStatus};

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -51,6 +52,10 @@ impl Discovery {
             let begun = Instant::now();
             next = begun + EVERY.mul_f64(1.0 - JITTER * rand::random::<f64>());
             if let Some(end) = attempt(address).await {
+                let counters = &self.counters;
+                let counter =
+                    if end == AttemptEnd::Connected { &counters.probes_connected } else { &counters.probes_failed };
+                counter.fetch_add(1, Ordering::Relaxed);
                 self.attempted(address, begun.into_std(), &end);
             }
         }

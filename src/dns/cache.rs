@@ -165,8 +165,8 @@ impl Cache {
         }
     }
 
-    /// Keeps an answer for its lifetime.
-    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, validity: Validity) {
+    /// Keeps an answer for its lifetime. Gives back how many others had to go for it before their time.
+    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, validity: Validity) -> u64 {
         let entry = Entry {
             key: key.as_bytes().into(),
             answer,
@@ -182,28 +182,34 @@ impl Cache {
         shard.remove(key.as_bytes());
         // One entry may not push out a whole shard.
         if entry.answer.lifetime() == 0 || cost > self.shard_bytes / 4 {
-            return;
+            return 0;
         }
-        shard.make_room(self.shard_bytes.saturating_sub(cost));
+        let evicted = shard.make_room(self.shard_bytes.saturating_sub(cost));
         shard.put(entry, cost);
+        evicted
     }
 
     /// Remembers that upstreams failed (RFC 9520): what is stale is served for a while without asking again; where there
-    /// is nothing, the failure itself is.
-    pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) {
+    /// is nothing, the failure itself is. As [`Cache::insert`].
+    pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) -> u64 {
         if let Some(entry) = self.shard(key).entry(key) {
             entry.refreshing = false;
             let is_fresh = now < entry.expires() && entry.is_of(generation);
             if is_fresh || entry.may_serve_stale(now, generation) {
                 entry.recheck_at = Some(now + RECHECK);
-                return;
+                return 0;
             }
             // A flight that set out under an older table says nothing about this one.
             if entry.is_newer_than(generation) {
-                return;
+                return 0;
             }
         }
-        self.insert(key, failure, now, Validity::Only(generation));
+        self.insert(key, failure, now, Validity::Only(generation))
+    }
+
+    /// Bytes that may be held.
+    pub fn max_bytes(&self) -> usize {
+        self.shard_bytes * SHARDS
     }
 
     /// Entries and bytes held.
@@ -240,8 +246,9 @@ impl Shard {
         }
     }
 
-    /// Evicts until at most `bytes` are held. Two rounds of the hand always suffice: the first clears every `used`.
-    fn make_room(&mut self, bytes: usize) {
+    /// Evicts until at most `bytes` are held, and counts that. Two rounds of the hand always suffice: the first clears every `used`.
+    fn make_room(&mut self, bytes: usize) -> u64 {
+        let mut evicted = 0;
         while self.bytes > bytes {
             self.hand = (self.hand + 1) % self.slots.len().max(1);
             match self.slots.get_mut(self.hand) {
@@ -249,11 +256,13 @@ impl Shard {
                 Some(Some(entry)) => {
                     let key = entry.key.clone();
                     self.remove(&key);
+                    evicted += 1;
                 }
                 Some(None) => {}
-                None => return,
+                None => break,
             }
         }
+        evicted
     }
 }
 
@@ -373,13 +382,15 @@ mod tests {
     fn the_bound_in_bytes_holds_and_what_is_used_stays() {
         let (cache, start) = (Cache::new(256 * 1024), Instant::now());
         cache.insert(&key("popular"), answer(3600), start, Validity::Always);
+        let mut evicted = 0;
         for i in 0..10_000 {
-            cache.insert(&key(&format!("n{i}")), answer(3600), start, Validity::Always);
+            evicted += cache.insert(&key(&format!("n{i}")), answer(3600), start, Validity::Always);
             cache.get(&key("popular"), start, 0);
             assert!(cache.usage().1 <= 256 * 1024);
         }
         assert!(cache.get(&key("popular"), start, 0).is_some());
         let (entries, bytes) = cache.usage();
+        assert_eq!(entries as u64 + evicted, 10_001);
         assert!(entries > 500 && bytes > 200 * 1024, "{entries} entries in {bytes} bytes");
     }
 }

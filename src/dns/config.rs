@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::upstream::Server;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::Networks;
+use crate::policy::{HostName, Networks};
 
 /// The DNS plane's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,4 +43,6 @@ pub struct Upstreams {
     pub vpc: Vec<Server>,
     /// In the order of the configuration, as [`crate::policy::Upstream::Zone`] counts them.
     pub zones: Vec<Vec<Server>>,
+    /// What each of them is called, at the same position.
+    pub zone_names: Vec<HostName>,
 }

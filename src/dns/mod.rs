@@ -46,7 +46,7 @@ pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
 pub use question::Question;
 pub use reply::ReplyLimit;
-pub use resolver::{Existence, Observer, Resolved, Resolver};
+pub use resolver::{Existence, Observer, Resolved, Resolver, ResolverCounters};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Service};
 pub use tally::{Found, Tally, Total, Way, rcode_label};

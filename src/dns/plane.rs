@@ -131,7 +131,8 @@ impl Plane {
             current.resolver.with_table(table, observer)
         } else {
             let upstreams = upstreams_of(&config)?;
-            Resolver::new(table, upstreams, CACHE_BYTES, observer)
+            upstreams.count_on(current.resolver.upstreams());
+            Resolver::new(table, upstreams, CACHE_BYTES, observer).succeeding(&current.resolver)
         };
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,17 @@ impl From<Hit> for Resolved {
     }
 }
 
+/// What happened beneath the cache, counted since the start.
+#[derive(Debug, Default)]
+pub struct ResolverCounters {
+    /// Questions that somebody else was asking already.
+    pub coalesced: AtomicU64,
+    /// Questions not asked, as too many others were under way.
+    pub at_bound: AtomicU64,
+    /// Answers that the cache had no room for any more.
+    pub evicted: AtomicU64,
+}
+
 type Flight = watch::Receiver<Option<Arc<Answer>>>;
 
 /// Cache, upstreams and what is under way between them.
@@ -101,6 +113,7 @@ pub struct Resolver {
     cache: Arc<Cache>,
     flights: Mutex<HashMap<(Upstream, Question), Flight>>,
     observer: Option<Observer>,
+    counters: Arc<ResolverCounters>,
 }
 
 impl std::fmt::Debug for Resolver {
@@ -118,13 +131,18 @@ impl Resolver {
         observer: Option<Observer>,
     ) -> Self {
         let (upstreams, cache) = (Arc::new(upstreams), Arc::new(Cache::new(cache_bytes)));
-        Self { table, upstreams, cache, flights: Mutex::default(), observer }
+        Self { table, upstreams, cache, flights: Mutex::default(), observer, counters: Arc::default() }
+    }
+
+    /// Goes on counting where the one before it is.
+    pub fn succeeding(self, before: &Self) -> Self {
+        Self { counters: Arc::clone(&before.counters), ..self }
     }
 
     /// A resolver for another table with the same upstreams, and with what is cached of them.
     pub fn with_table(&self, table: watch::Receiver<Arc<Table>>, observer: Option<Observer>) -> Self {
         let (upstreams, cache) = (Arc::clone(&self.upstreams), Arc::clone(&self.cache));
-        Self { table, upstreams, cache, flights: Mutex::default(), observer }
+        Self { table, upstreams, cache, flights: Mutex::default(), observer, counters: Arc::default() }.succeeding(self)
     }
 
     /// The table in force.
@@ -143,6 +161,10 @@ impl Resolver {
 
     pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
+    }
+
+    pub fn counters(&self) -> &ResolverCounters {
+        &self.counters
     }
 
     /// The sockets on which an upstream is awaited: a query that comes from one of them has looped.
@@ -208,10 +230,12 @@ impl Resolver {
         let mut flights = self.flights();
         let key = (upstream, question.clone());
         if let Some(flight) = flights.get(&key) {
+            self.counters.coalesced.fetch_add(1, Ordering::Relaxed);
             return Ok(flight.clone());
         }
         let unshared = || flights.keys().filter(|(_, question)| !question.is_cacheable()).count();
         if flights.len() >= MAX_FLIGHTS || !question.is_cacheable() && unshared() >= MAX_UNSHARED {
+            self.counters.at_bound.fetch_add(1, Ordering::Relaxed);
             let text = "too many questions under way";
             return Err(Answer::failure(question.name.wire(), question.qtype, ExtendedError::Other, text, 0));
         }
@@ -253,17 +277,18 @@ impl Resolver {
             };
             let answer = Arc::new(answer);
             let now = Instant::now().into_std();
-            match key {
+            let evicted = match key {
                 Some(key) if answer.is_failure() => {
                     // The table may have changed meanwhile; what still holds good under it must not give way to a failure.
                     let table = self.table();
                     let routing = |kept: &Answer| chain::routing(&kept.message(), &question, &table);
                     self.cache.renew(&key, table.generation, routing);
-                    self.cache.insert_failure(&key, Arc::clone(&answer), now, table.generation);
+                    self.cache.insert_failure(&key, Arc::clone(&answer), now, table.generation)
                 }
                 Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, validity),
-                None => {}
-            }
+                None => 0,
+            };
+            self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
             answer
         })
     }

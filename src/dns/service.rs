@@ -15,8 +15,10 @@ use super::respond::{Outcome, Responded, Sources, respond};
 use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
+use crate::histogram::Histogram;
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
 use crate::recent::Recent;
+use crate::tcp_listener::Roster;
 
 /// One configuration of the plane at work; a reload replaces it whole.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub struct Service {
 }
 
 /// What was answered and what happened at the bounds, counted since the start; reloads change nothing about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// Every query that was answered.
     pub answered: Tally,
@@ -45,11 +47,40 @@ pub struct Counters {
     pub evicted: AtomicU64,
     /// Failures to accept a TCP connection.
     pub accept_errors: AtomicU64,
+    /// TCP connections from addresses outside `clients`.
+    pub foreign: AtomicU64,
+    /// TCP connections open now.
+    pub connections: Roster,
+    /// How long queries waited for the `public` group, the `vpc` group, and those of zones.
+    pub waited: [(Way, Histogram); 3],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            answered: Tally::default(),
+            decided: Recent::default(),
+            ignored: AtomicU64::default(),
+            shed: AtomicU64::default(),
+            looped: AtomicU64::default(),
+            evicted: AtomicU64::default(),
+            accept_errors: AtomicU64::default(),
+            foreign: AtomicU64::default(),
+            connections: Roster::default(),
+            waited: [Way::Public, Way::Vpc, Way::Zone].map(|way| (way, Histogram::default())),
+        }
+    }
 }
 
 impl Counters {
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn waited(&self, way: Way, since: Instant) {
+        if let Some((_, histogram)) = self.waited.iter().find(|(of, _)| *of == way) {
+            histogram.observe(since.elapsed());
+        }
     }
 }
 
@@ -59,6 +90,8 @@ pub struct Pending {
     packet: Box<[u8]>,
     upstream: Upstream,
     limit: ReplyLimit,
+    /// When it came.
+    since: Instant,
 }
 
 impl Service {
@@ -102,7 +135,7 @@ impl Service {
                 self.fail(packet, protocol, way, "this resolver is among its own upstream servers", out);
                 None
             }
-            Outcome::Ask(upstream) => Some(Pending { packet: packet.into(), upstream, limit }),
+            Outcome::Ask(upstream) => Some(Pending { packet: packet.into(), upstream, limit, since: now }),
         }
     }
 
@@ -116,10 +149,11 @@ impl Service {
         forwarder::render(&resolved, stand_in, &query, pending.limit, out);
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
         let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
-        self.counters.answered.count(protocol, pending.upstream.into(), found, rcode);
+        let way = pending.upstream.into();
+        self.counters.answered.count(protocol, way, found, rcode);
+        self.counters.waited(way, pending.since);
         if self.counters.decided.is_watched(Instant::now()) {
-            let (recent, way) = (&self.counters.decided, pending.upstream.into());
-            decided::note(recent, &pending.packet, &table, (way, found, rcode));
+            decided::note(&self.counters.decided, &pending.packet, &table, (way, found, rcode));
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::destination::Destination;
 use super::dial::Dialled;
 use super::permit::{Entrance, Permit};
+use crate::histogram::{Durations, Histogram};
 use crate::recent::Recent;
 
 /// The target of the access log's events. `logging` lets them through where `log.access` is set, and at debug.
@@ -90,6 +91,8 @@ pub struct Journal {
     pub decided: Recent<Decided>,
     /// By entrance and by how it ended; both sets are bounded.
     totals: Mutex<BTreeMap<(Entrance, &'static str), Total>>,
+    /// From a request to a connection, by entrance and by the label of the way.
+    connected: Mutex<BTreeMap<(Entrance, &'static str), Histogram>>,
 }
 
 impl Journal {
@@ -102,6 +105,10 @@ impl Journal {
         if self.decided.is_watched(std::time::Instant::now()) {
             let Record { entrance, destination, route, .. } = *record;
             self.decided.note(Decided { entrance, destination, route, reason });
+        }
+        if let (Some((way, _)), Some(took)) = (record.route, record.connected) {
+            let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+            connected.entry((record.entrance, way)).or_default().observe(took);
         }
         tracing::info!(
             target: TARGET,
@@ -124,6 +131,12 @@ impl Journal {
     /// Everything that ended so far, by entrance and by how.
     pub fn totals(&self) -> BTreeMap<(Entrance, &'static str), Total> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long it took to connect, by entrance and by the label of the way.
+    pub fn connected(&self) -> BTreeMap<(Entrance, &'static str), Durations> {
+        let connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.iter().map(|(kind, histogram)| (*kind, histogram.read())).collect()
     }
 }
 

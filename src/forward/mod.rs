@@ -8,7 +8,7 @@
 //! - `dial`, `race`, `dead`, `address`, `own`: a connection, from addresses that were checked one by one
 //! - `head`, `client_hello`, `alert`: HTTP/1.1 requests and TLS, as bytes
 //! - `relay`: bytes both ways
-//! - [`access`], `totals`: what became of it, and what is told of all
+//! - [`access`]: what became of it
 //! - [`Plane`], `service`: all of it, started, replaced and drained by `app`
 
 pub mod access;
@@ -32,7 +32,6 @@ mod relay;
 mod router;
 mod service;
 mod sni;
-mod totals;
 mod tunnel;
 
 pub use access::Decided;
@@ -41,8 +40,7 @@ pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, OnAttempt, Resolve, ResolveError, Resolving};
 pub use permit::{Destinations, Entrance, Permit, Way, permit, permit_api_id};
-pub use plane::{Plane, PlaneError, Prepared, Surroundings};
+pub use plane::{Counters, Plane, PlaneError, Prepared, Surroundings};
 pub use race::{Attempt, AttemptEnd};
 pub use refusal::{Cause, Refusal};
 pub use service::AtBounds;
-pub use totals::Totals;

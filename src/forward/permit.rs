@@ -16,6 +16,8 @@ pub enum Entrance {
 }
 
 impl Entrance {
+    pub const ALL: [Entrance; 3] = [Entrance::Connect, Entrance::Sni, Entrance::Http];
+
     /// Its label in logs and metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -19,11 +19,10 @@ use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::router::Router;
 use super::service::{AtBounds, Connection, Drain, Service};
-use super::totals::Totals;
 use super::{connect, http, sni};
 use crate::interfaces;
 use crate::policy::Table;
-use crate::tcp_listener::{self, Bounds, Connections, bind_advice};
+use crate::tcp_listener::{self, Bounds, Connections, Roster, bind_advice};
 
 /// Connections of one listener.
 const BOUNDS: Bounds = Bounds { total: 8192, per_client: 1024 };
@@ -62,10 +61,28 @@ pub enum PlaneError {
 #[derive(Debug)]
 pub struct Plane {
     service: watch::Sender<Arc<Service>>,
-    totals: Totals,
+    journal: Arc<Journal>,
+    bounds: Arc<AtBounds>,
+    open: Arc<[Roster; 3]>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
     drain: Drain,
+}
+
+/// What the plane counts; reloads change nothing about it.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    pub journal: Arc<Journal>,
+    pub bounds: Arc<AtBounds>,
+    /// In the order of the entrances.
+    open: Arc<[Roster; 3]>,
+}
+
+impl Counters {
+    /// Connections open now, by entrance; those of a listener that has closed as well, until they end.
+    pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
+        Entrance::ALL.into_iter().zip(self.open.iter().map(Roster::open))
+    }
 }
 
 /// An address of the configuration; its port may be 0.
@@ -111,15 +128,18 @@ impl Plane {
     /// An address that cannot be bound.
     pub fn bind(config: &Config, surroundings: Surroundings) -> Result<Self, PlaneError> {
         let bound = bind_all(asked(config))?;
-        let totals = Totals::default();
+        let journal = Arc::new(Journal::default());
         let addresses = bound.iter().map(|bound| bound.address).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&totals.journal))?;
+        let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
+        let (bounds, drain) = (Arc::default(), Drain::default());
         Ok(Self {
             service: watch::Sender::new(Arc::new(service)),
-            totals,
+            journal,
+            bounds,
+            open: Arc::default(),
             bound,
             listeners: Vec::new(),
-            drain: Drain::default(),
+            drain,
         })
     }
 
@@ -131,21 +151,22 @@ impl Plane {
 
     /// What became of connections so far.
     pub fn journal(&self) -> &Journal {
-        &self.totals.journal
+        &self.journal
     }
 
     pub fn at_bounds(&self) -> &AtBounds {
-        &self.totals.at_bounds
+        &self.bounds
     }
 
     /// Connections open now, by entrance.
     pub fn open(&self) -> impl Iterator<Item = (Entrance, usize)> {
-        self.totals.open().into_iter()
+        Entrance::ALL.into_iter().zip(self.open.iter().map(Roster::open))
     }
 
-    /// All of these, for whoever tells of them while the plane runs.
-    pub fn totals(&self) -> Totals {
-        self.totals.clone()
+    /// All that is counted, for as long as the process runs.
+    pub fn counters(&self) -> Counters {
+        let (journal, bounds, open) = (Arc::clone(&self.journal), Arc::clone(&self.bounds), Arc::clone(&self.open));
+        Counters { journal, bounds, open }
     }
 
     /// Serves every address bound so far.
@@ -157,14 +178,18 @@ impl Plane {
 
     fn start(&self, Bound { asked, address, socket }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
-        self.totals.listens(asked.entrance, &connections);
+        self.open
+            .iter()
+            .zip(Entrance::ALL)
+            .filter(|(_, of)| *of == asked.entrance)
+            .for_each(|(all, _)| all.add(&connections));
         let acceptor = Acceptor {
             entrance: asked.entrance,
             listener: address,
             service: self.service.subscribe(),
             connections,
             own: interfaces::networks().into_iter().map(|(ip, _)| ip).collect(),
-            bounds: Arc::clone(&self.totals.at_bounds),
+            bounds: Arc::clone(&self.bounds),
             drain: Drain { begun: stop.clone(), ..self.drain.clone() },
         };
         let stopped = stop.clone();
@@ -186,7 +211,7 @@ impl Plane {
         let bound = bind_all(wanted.iter().copied().filter(is_new)).map_err(|error| self.told_by_whom(error))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&self.totals.journal))?;
+        let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
         Ok(Prepared { wanted, bound, service })
     }
 

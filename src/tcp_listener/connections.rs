@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,25 @@ pub struct Place {
     all: Arc<Connections>,
     /// Cancelled when the connection must go.
     pub close: CancellationToken,
+}
+
+/// The connections of several listeners, to be counted: those of a listener that has closed as well, until they end.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<Vec<Weak<Connections>>>);
+
+impl Roster {
+    /// The connections of one more listener.
+    pub fn add(&self, connections: &Arc<Connections>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(connections));
+    }
+
+    /// How many connections there are now.
+    pub fn open(&self) -> usize {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).map(|connections| connections.open()).sum()
+    }
 }
 
 impl Connections {
@@ -197,6 +216,19 @@ mod tests {
         assert!(all.open() == BOUNDS.per_client && !connection.close.is_cancelled());
         connection.close.cancel();
         assert!(streams.iter().all(|(stream, _)| stream.close.is_cancelled()));
+    }
+
+    #[test]
+    fn a_roster_counts_what_is_open_even_of_listeners_that_are_gone() {
+        let (roster, now) = (Roster::default(), Instant::now());
+        let admit = |all: &Arc<Connections>| all.admit(None, now, CancellationToken::new()).0;
+        let [one, other] = [Connections::new(BOUNDS), Connections::new(BOUNDS)];
+        [&one, &other].into_iter().for_each(|all| roster.add(all));
+        let places = [admit(&one), admit(&one), admit(&other)];
+        drop((one, other));
+        assert_eq!(roster.open(), 3);
+        drop(places);
+        assert_eq!(roster.open(), 0);
     }
 
     #[test]

@@ -45,8 +45,11 @@ async fn public() -> Upstream {
 }
 
 fn gate(vpc: &Upstream, public: &Upstream) -> Gate {
-    let upstreams =
-        Upstreams { public: vec![Server::udp(public.address)], vpc: vec![Server::udp(vpc.address)], zones: Vec::new() };
+    let upstreams = Upstreams {
+        public: vec![Server::udp(public.address)],
+        vpc: vec![Server::udp(vpc.address)],
+        ..Upstreams::default()
+    };
     Gate::with(config(&[loopback()], upstreams), table(Group::Vpc))
 }
 

@@ -88,7 +88,7 @@ async fn names() -> Upstream {
 
 fn through(proxy: Option<&str>, trust: &Trust, public: &[String], names: &Upstream) -> Config {
     let public = public.iter().map(|server| server.parse().unwrap()).collect();
-    let upstreams = Upstreams { public, vpc: vec![Server::udp(names.address)], zones: Vec::new() };
+    let upstreams = Upstreams { public, vpc: vec![Server::udp(names.address)], ..Upstreams::default() };
     let egress_proxy = proxy.map(|url| url.parse().unwrap());
     Config { egress_proxy, extra_roots: vec![trust.roots.clone()], ..config(&[loopback()], upstreams) }
 }

@@ -49,7 +49,7 @@ impl Trust {
 
     fn gate(&self, public: &str, vpc: Option<SocketAddr>) -> Gate {
         let vpc = vpc.map(|address| address.to_string().parse().unwrap()).into_iter().collect();
-        let upstreams = Upstreams { public: vec![public.parse().unwrap()], vpc, zones: Vec::new() };
+        let upstreams = Upstreams { public: vec![public.parse().unwrap()], vpc, ..Upstreams::default() };
         let config = Config { extra_roots: vec![self.roots.clone()], ..config(&[loopback()], upstreams) };
         Gate::with(config, table(Group::Public))
     }

@@ -45,7 +45,7 @@ async fn vpc() -> Upstream {
 
 fn forwarding(public: &Upstream, vpc: Option<&Upstream>) -> Config {
     let vpc = vpc.map(|server| Server::udp(server.address)).into_iter().collect();
-    let upstreams = Upstreams { public: vec![Server::udp(public.address)], vpc, zones: Vec::new() };
+    let upstreams = Upstreams { public: vec![Server::udp(public.address)], vpc, ..Upstreams::default() };
     let answer = ZoneAnswer::Forwarder(vec!["10.0.9.1".parse().unwrap()]);
     Config { answer, ..config(&[loopback()], upstreams) }
 }

@@ -159,6 +159,7 @@ async fn each_group_is_asked_for_its_own_names_over_the_transport_it_is_written_
         public: vec![Server::udp(public.address)],
         vpc: over_tcp(&vpc),
         zones: vec![vec![Server::udp(zone.address)]],
+        ..Upstreams::default()
     };
     let gate = Gate::with(config(&[loopback()], upstreams), table(Group::Vpc));
     for (name, address) in [

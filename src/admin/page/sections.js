@@ -130,8 +130,8 @@ const showStatus = (status, perSecond, shownRate) => {
   const cached = found.cached + found.stale;
   const share = cached + found.asked ? `${Math.round((100 * cached) / (cached + found.asked))} % of what is forwarded came from the cache. ` : "";
   const waiting = `${counted(status.dns.in_flight, "question")} under way.`;
-  setText(byId("cache"), `${share}${waiting}`);
-  setText(byId("open"), open || status.forwarder.open.length ? `Open now: ${status.forwarder.open.map((one) => `${one.entrance} ${count(one.connections)}`).join(", ")}.` : "The forwarder does not listen.");
+  setText(byId("cache"), `${share}Cache: ${bytes(status.dns.cache.bytes)} of ${bytes(status.dns.cache.max_bytes)}. ${waiting}`);
+  setText(byId("open"), `Open now: ${status.forwarder.open.map((one) => `${one.entrance} ${count(one.connections)}`).join(", ")}.`);
 
   showAddresses(status.endpoints.flatMap(addressRows));
   showServers(status.upstreams);

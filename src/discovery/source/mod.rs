@@ -14,7 +14,7 @@ mod schedule;
 mod url;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -78,8 +78,17 @@ pub(super) struct Source {
     /// The failures that warnings have told of since it last worked, without their digits.
     told: Mutex<Vec<String>>,
     snapshot: watch::Sender<Snapshot>,
+    /// Shared with what takes this one's place, as both may read for a moment.
+    totals: Arc<Totals>,
     /// Whether the next list may be empty though this one is not.
     trusts_next: AtomicBool,
+}
+
+/// How attempts ended since the start.
+#[derive(Debug, Default)]
+struct Totals {
+    reads: AtomicU64,
+    failures: AtomicU64,
 }
 
 enum Reader {
@@ -107,6 +116,7 @@ impl Source {
             complained: AtomicBool::new(false),
             told: Mutex::default(),
             snapshot: watch::Sender::default(),
+            totals: Arc::default(),
             trusts_next: AtomicBool::new(false),
         })
     }
@@ -151,6 +161,7 @@ impl Source {
     /// just looked at it.
     pub(super) fn succeed(&mut self, before: &Self) {
         self.catch_up(before);
+        self.totals = Arc::clone(&before.totals);
         if self.last_good == before.last_good {
             self.on_disk = Arc::clone(&before.on_disk);
         }
@@ -164,7 +175,9 @@ impl Source {
 
     /// What it knows now.
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
+        let Totals { reads, failures } = &*self.totals;
+        let (reads, failures) = (reads.load(Ordering::Relaxed), failures.load(Ordering::Relaxed));
+        Snapshot { reads, failures, ..self.snapshot.borrow().clone() }
     }
 
     /// Whether ids that nobody knows cannot be called public, by what it knows.
@@ -272,6 +285,7 @@ impl Source {
             }
         }
         lock(&self.told).clear();
+        self.totals.reads.fetch_add(1, Ordering::Relaxed);
         self.snapshot.send_modify(|snapshot| {
             snapshot.list = Some(Arc::clone(list));
             if held == Held::Nothing {
@@ -279,7 +293,6 @@ impl Source {
             }
             snapshot.from_disk &= matches!(held, Held::Everything(_));
             (snapshot.error, snapshot.held) = (None, held);
-            snapshot.reads += 1;
         });
     }
 
@@ -307,10 +320,8 @@ impl Source {
             };
             tracing::warn!("{}: {error}; {kept}", self.label);
         }
-        self.snapshot.send_modify(|snapshot| {
-            snapshot.error = Some(error);
-            snapshot.failures += 1;
-        });
+        self.totals.failures.fetch_add(1, Ordering::Relaxed);
+        self.snapshot.send_modify(|snapshot| snapshot.error = Some(error));
     }
 
     /// Writes the list down unless it is on disk already; what is there and was confirmed is as old as this moment.

@@ -45,6 +45,7 @@ pub(super) async fn serve(
     tracker: TaskTracker,
 ) {
     let acceptor = Acceptor { service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
+    acceptor.service.borrow().counters.connections.add(&acceptor.connections);
     let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
     tcp_listener::accept(listener, &stop, |stream, client| acceptor.admit(stream, client), failed).await;
 }
@@ -61,6 +62,7 @@ impl Acceptor {
     fn admit(&self, stream: TcpStream, client: SocketAddr) {
         let current = Arc::clone(&self.service.borrow());
         if !current.clients.contains(client.ip()) {
+            Counters::count(&current.counters.foreign);
             return;
         }
         // Answers are whole when they are written; there is nothing to wait for.

@@ -1,5 +1,7 @@
 //! How well one server answers, judged by real questions only. Pure; `group` keeps one per server.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a server counts as before it has answered: known fast ones are preferred, known slow ones are not.
@@ -22,11 +24,25 @@ pub struct Health {
     refusals: u32,
     servfails: u32,
     asked_at: Option<Instant>,
+    totals: Arc<Totals>,
+}
+
+/// What came of the questions to one server since the start; a reload that keeps the server goes on counting.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// With whatever but SERVFAIL.
+    pub answered: AtomicU64,
+    pub servfail: AtomicU64,
+    /// It would not.
+    pub refused: AtomicU64,
+    /// It did not: silence, or no connection.
+    pub failed: AtomicU64,
 }
 
 impl Health {
     /// It answered after `elapsed`.
     pub fn answered(&mut self, elapsed: Duration) {
+        self.totals.answered.fetch_add(1, Ordering::Relaxed);
         (self.failures, self.refusals, self.servfails) = (0, 0, 0);
         self.smoothed = Some(match self.smoothed {
             // As TCP smooths its round trips, RFC 6298: an eighth of the new sample.
@@ -42,22 +58,33 @@ impl Health {
 
     /// It did not answer.
     pub fn failed(&mut self) {
+        self.totals.failed.fetch_add(1, Ordering::Relaxed);
+        self.fail();
+    }
+
+    fn fail(&mut self) {
         self.failures = (self.failures + 1).min(MAX_FAILURES);
     }
 
     /// It refused to answer.
     pub fn refused(&mut self) {
+        self.totals.refused.fetch_add(1, Ordering::Relaxed);
         self.refusals = self.refusals.saturating_add(1);
         if self.refusals >= MAX_REFUSALS {
-            self.failed();
+            self.fail();
         }
+    }
+
+    /// It said SERVFAIL, which need not be its fault.
+    pub fn said_servfail(&self) {
+        self.totals.servfail.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It said SERVFAIL where another server had an answer.
     pub fn servfailed(&mut self) {
         self.servfails = self.servfails.saturating_add(1);
         if self.servfails >= MAX_SERVFAILS {
-            self.failed();
+            self.fail();
         }
     }
 
@@ -79,6 +106,15 @@ impl Health {
             self.asked(now);
         }
         due
+    }
+
+    pub fn totals(&self) -> &Arc<Totals> {
+        &self.totals
+    }
+
+    /// Goes on counting where another record of the same server is.
+    pub fn count_on(&mut self, totals: &Arc<Totals>) {
+        self.totals = Arc::clone(totals);
     }
 
     /// Failures in a row, for operators.

@@ -4,6 +4,7 @@
 //! - `peer`: one server at work, over `udp`, `stream` (TCP and TLS), `https` or `quic`
 //! - `bootstrap`: where a server is that is known by name
 //! - `health`, `group`: which server is asked first, and when the next
+//! - `record`: how each server does, for operators
 //! - [`Upstreams`]: all groups of the plane; the only way out of it
 
 mod bootstrap;
@@ -13,11 +14,13 @@ mod health;
 mod https;
 mod peer;
 mod quic;
+mod record;
 mod server;
 mod stream;
 mod udp;
 mod upstreams;
 
+pub use self::record::ServerRecord;
 pub use self::udp::ask as ask_udp;
 pub use exchange::{AskError, OwnSockets, Protocol};
 pub use server::{Server, ServerError, Transport};

@@ -84,7 +84,7 @@ impl Peer {
         let result = self.ask_with_fallback(question, bootstrap).await;
         match &result {
             // Whether the name or the server is broken is only seen beside what others answer: `group` does.
-            Ok(message) if message.rcode == rcode::SERVFAIL => {}
+            Ok(message) if message.rcode == rcode::SERVFAIL => self.health().said_servfail(),
             Ok(_) => self.health().answered(started.elapsed()),
             Err(AskError::Lame(_)) => self.health().refused(),
             Err(error) if error.is_local() => {}

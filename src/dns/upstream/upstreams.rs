@@ -15,7 +15,7 @@ use crate::dns::config;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::Upstream;
+use crate::policy::{HostName, Upstream};
 use crate::roots::{self, RootsError};
 
 /// Within this a server's own name must resolve.
@@ -29,6 +29,7 @@ pub struct Upstreams {
     public: Group,
     vpc: Arc<Group>,
     zones: Vec<Group>,
+    zone_names: Vec<HostName>,
     own: OwnSockets,
 }
 
@@ -67,6 +68,7 @@ impl Upstreams {
             public: group(&servers.public)?,
             vpc: Arc::new(group(&servers.vpc)?),
             zones: servers.zones.iter().map(|zone| group(zone)).collect::<Result<_, _>>()?,
+            zone_names: servers.zone_names.clone(),
             own,
         })
     }
@@ -98,6 +100,15 @@ impl Upstreams {
             });
         }
         group.ask(question, &bootstrap, deadline).await
+    }
+
+    /// Each group by its name in metrics: `public`, `vpc`, `zone:` and the zone's name.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (String, &Group)> {
+        let zones = self.zones.iter().enumerate().map(|(position, group)| match self.zone_names.get(position) {
+            Some(name) => (format!("zone:{name}"), group),
+            None => (format!("zone:{position}"), group),
+        });
+        [("public".to_owned(), &self.public), ("vpc".to_owned(), &*self.vpc)].into_iter().chain(zones)
     }
 
     /// One line per server, for operators: its address, failures in a row, smoothed time to an answer.
