@@ -30,16 +30,24 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: Copy> Recent<T> {
-    /// Whether anything is worth noting.
+    /// Keeps one, as of now, if somebody looks; only then is it asked for. It waits for nobody and allocates nothing: one that
+    /// comes while others are read or noted may be left out.
     #[inline]
-    pub fn is_watched(&self, now: Instant) -> bool {
+    pub fn note(&self, now: Instant, what: impl FnOnce() -> Option<T>) {
+        if self.is_watched(now)
+            && let Some(what) = what()
+        {
+            self.keep(what);
+        }
+    }
+
+    fn is_watched(&self, now: Instant) -> bool {
         let until = self.watched_until.load(Ordering::Relaxed);
         until > 0 && self.since_began(now) < until
     }
 
-    /// Keeps one, as of now. It waits for nobody and allocates nothing: one that comes while others are read or noted may be
-    /// left out.
-    pub fn note(&self, what: T) {
+    #[cold]
+    fn keep(&self, what: T) {
         let mut ring = match self.ring.try_lock() {
             Ok(ring) => ring,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -76,19 +84,27 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_worth_noting_until_somebody_looks_nor_once_he_has_gone() {
-        let (recent, now) = (Recent::<usize>::default(), Instant::now());
-        assert!(!recent.is_watched(now));
+    fn nothing_is_asked_for_until_somebody_looks_nor_once_he_has_gone() {
+        let (recent, now) = (Recent::default(), Instant::now());
+        let asks = |at: Instant| {
+            let mut asked = false;
+            recent.note(at, || {
+                asked = true;
+                Some(1)
+            });
+            asked
+        };
+        assert!(!asks(now));
         recent.look(now);
-        assert!(recent.is_watched(now) && recent.is_watched(now + WATCHED_FOR / 2));
-        assert!(!recent.is_watched(now + WATCHED_FOR + Duration::from_millis(1)));
+        assert!(asks(now) && asks(now + WATCHED_FOR / 2));
+        assert!(!asks(now + WATCHED_FOR + Duration::from_millis(1)));
     }
 
     #[test]
     fn whoever_looks_after_a_pause_is_not_shown_what_was_before_it() {
         let (recent, now) = (Recent::default(), Instant::now());
         recent.look(now);
-        recent.note(1);
+        recent.note(now, || Some(1));
         assert_eq!(noted(&recent, now + WATCHED_FOR / 2), [1]);
         assert_eq!(noted(&recent, now + 3 * WATCHED_FOR), [0; 0]);
     }
@@ -98,16 +114,17 @@ mod tests {
         let (recent, now) = (Recent::default(), Instant::now());
         recent.look(now);
         let before = recent.ring.lock().unwrap().capacity();
-        (0..10 * KEPT).for_each(|what| recent.note(what));
+        (0..10 * KEPT).for_each(|what| recent.note(now, || Some(what)));
         assert_eq!(recent.ring.lock().unwrap().capacity(), before);
         assert_eq!(noted(&recent, now), (9 * KEPT..10 * KEPT).collect::<Vec<_>>());
     }
 
     #[test]
     fn noting_does_not_wait_for_a_reader() {
-        let recent = Recent::default();
+        let (recent, now) = (Recent::default(), Instant::now());
+        recent.look(now);
         let reader = recent.ring.lock().unwrap();
-        recent.note(1);
+        recent.note(now, || Some(1));
         assert!(reader.is_empty());
     }
 }

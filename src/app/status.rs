@@ -103,10 +103,7 @@ fn forwarder_totals(counters: &forward::Counters) -> Value {
         let (count, up, down) = (total.count, total.up, total.down);
         json!({ "entrance": entrance.label(), "reason": reason, "count": count, "up": up, "down": down })
     });
-    let open = counters
-        .open()
-        .into_iter()
-        .map(|(entrance, open)| json!({ "entrance": entrance.label(), "connections": open }));
+    let open = counters.open().map(|(entrance, open)| json!({ "entrance": entrance.label(), "connections": open }));
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let bounds = &counters.bounds;
     json!({

@@ -3,7 +3,6 @@
 use super::query::Query;
 use super::tally::{Found, Way};
 use crate::policy::{HostName, Rule, Table, route};
-use crate::recent::Recent;
 
 /// One query that was answered.
 #[derive(Debug, Clone, Copy)]
@@ -18,15 +17,18 @@ pub struct Decided {
     pub rcode: u16,
 }
 
-/// Notes a query that has been answered, by the table it was answered from. Called only while somebody looks, so that it may
-/// parse and decide a second time. What is asked of a listener's own health is left out: that is a prober's, not a client's.
-#[cold]
-pub(super) fn note(recent: &Recent<Decided>, packet: &[u8], table: &Table, (way, found, rcode): (Way, Found, u16)) {
-    let Ok(query) = Query::parse(packet) else { return };
-    let rule = match way {
-        Way::Health => return,
-        Way::Refused => None,
-        _ => Some(route(table, &query.name).rule),
-    };
-    recent.note(Decided { name: query.name, qtype: query.qtype, way, rule, found, rcode });
+impl Decided {
+    /// What to note of a query that was answered, by the table it was answered from. Called only while somebody looks, so
+    /// that it may parse and decide a second time. What is asked of a listener's own health is left out: that is a prober's,
+    /// not a client's.
+    #[cold]
+    pub(super) fn of(packet: &[u8], table: &Table, way: Way, found: Found, rcode: u16) -> Option<Self> {
+        let query = Query::parse(packet).ok()?;
+        let rule = match way {
+            Way::Health => return None,
+            Way::Refused => None,
+            _ => Some(route(table, &query.name).rule),
+        };
+        Some(Self { name: query.name, qtype: query.qtype, way, rule, found, rcode })
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::decided::{self, Decided};
+use super::decided::Decided;
 use super::forwarder::{self, StandIn};
 use super::query::Query;
 use super::question::Question;
@@ -111,8 +111,8 @@ impl Service {
         let permitted = self.clients.contains(client.ip());
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
         let Responded { outcome, way, found, rcode } = respond(packet, sources, permitted, now, limit, out);
-        if self.counters.decided.is_watched(now) && !matches!(outcome, Outcome::Ask(_)) {
-            decided::note(&self.counters.decided, packet, table, (way, found, rcode));
+        if !matches!(outcome, Outcome::Ask(_)) {
+            self.counters.decided.note(now, || Decided::of(packet, table, way, found, rcode));
         }
         match outcome {
             Outcome::Drop => {
@@ -152,9 +152,7 @@ impl Service {
         let way = pending.upstream.into();
         self.counters.answered.count(protocol, way, found, rcode);
         self.counters.waited(way, pending.since);
-        if self.counters.decided.is_watched(Instant::now()) {
-            decided::note(&self.counters.decided, &pending.packet, &table, (way, found, rcode));
-        }
+        self.counters.decided.note(Instant::now(), || Decided::of(&pending.packet, &table, way, found, rcode));
     }
 
     /// Refuses a query because too many wait already.
@@ -169,10 +167,8 @@ impl Service {
         if let Ok(query) = Query::parse(packet) {
             reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
             self.counters.answered.count(protocol, way, Found::Asked, rcode::SERVFAIL);
-            if self.counters.decided.is_watched(Instant::now()) {
-                let (recent, table) = (&self.counters.decided, self.resolver.table());
-                decided::note(recent, packet, &table, (way, Found::Asked, rcode::SERVFAIL));
-            }
+            let decided = || Decided::of(packet, &self.resolver.table(), way, Found::Asked, rcode::SERVFAIL);
+            self.counters.decided.note(Instant::now(), decided);
         }
     }
 }

@@ -102,10 +102,8 @@ impl Journal {
         let total = totals.entry((record.entrance, reason)).or_default();
         *total = Total { count: total.count + 1, up: total.up + record.up, down: total.down + record.down };
         drop(totals);
-        if self.decided.is_watched(std::time::Instant::now()) {
-            let Record { entrance, destination, route, .. } = *record;
-            self.decided.note(Decided { entrance, destination, route, reason });
-        }
+        let Record { entrance, destination, route, .. } = *record;
+        self.decided.note(Instant::now().into_std(), || Some(Decided { entrance, destination, route, reason }));
         if let (Some((way, _)), Some(took)) = (record.route, record.connected) {
             let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
             connected.entry((record.entrance, way)).or_default().observe(took);
