@@ -6,6 +6,7 @@ mod closures;
 mod configs;
 mod decisions;
 mod known;
+mod metrics;
 mod reloads;
 mod route_report;
 mod status;
@@ -13,7 +14,7 @@ mod status;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -72,6 +73,7 @@ impl App {
     /// # Errors
     /// No region, an address that cannot be bound, an upstream that is this process itself: nothing is served then.
     pub async fn start(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
+        let started_at = SystemTime::now();
         warn_of_gaps(&config);
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings.resolv_conf);
@@ -92,6 +94,7 @@ impl App {
             readiness: readiness.clone(),
             reloads: Arc::clone(&reloads),
             started: Instant::now(),
+            started_at,
         });
         let answers = known.answers(liveness(dns_addresses.subscribe()), reload);
         let admin = config.admin.listen.map(|address| AdminListener::bind(address, gate.subscribe(), answers.clone()));

@@ -17,18 +17,19 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("policy", &[], "the core that both planes share knows nobody"),
     ("interfaces", &["policy"], "a leaf: the addresses of this host, as the policy's networks"),
     ("tcp_listener", &[], "a leaf: bind, accept, bounds"),
+    ("histogram", &[], "a leaf: how long things took"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
     ("recent", &[], "a leaf: the last few of something, kept only while somebody looks"),
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
-        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy", "recent"],
+        &["policy", "interfaces", "tcp_listener", "histogram", "roots", "egress_proxy", "recent"],
         "a plane knows the policy; app hands it everything else",
     ),
     (
         "forward",
-        &["policy", "interfaces", "tcp_listener", "roots", "egress_proxy", "recent"],
+        &["policy", "interfaces", "tcp_listener", "histogram", "roots", "egress_proxy", "recent"],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
     (
@@ -51,7 +52,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "app",
-        &["policy", "interfaces", "resolv_conf", "dns", "forward", "discovery", "admin", "demo", "config"],
+        &["policy", "interfaces", "resolv_conf", "histogram", "dns", "forward", "discovery", "admin", "demo", "config"],
         "it knows everyone, but for who calls it",
     ),
     (

@@ -12,7 +12,7 @@ use hyper::{HeaderMap, Method, Request, header};
 use crate::policy::{HostName, Networks};
 
 /// What any client may ask for.
-const FOR_ALL: [&str; 3] = ["/startup", "/ready", "/live"];
+const FOR_ALL: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
 
 /// Who may ask.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,12 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn health_is_for_every_client_and_all_else_for_this_host() {
+    fn health_and_metrics_are_for_every_client_and_all_else_for_this_host() {
         let host = [("host", "10.0.0.5:9180")];
-        for path in ["/startup", "/ready", "/live"] {
+        for path in ["/startup", "/ready", "/live", "/metrics"] {
             assert!(admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
         }
-        for path in ["/status", "/decisions", "/route?name=a.example", "/reload", "/", "/ready/", "/anything"] {
+        for path in
+            ["/status", "/decisions", "/route?name=a.example", "/reload", "/", "/ready/", "/metrics/", "/anything"]
+        {
             assert!(!admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(!admits("POST", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(admits("GET", path, &host, "127.0.0.1:5000"), "{path}");

@@ -1,5 +1,5 @@
-//! The admin listener: `/startup`, `/ready`, `/live` for every client; the page, what it shows, and `POST /reload` for this
-//! host only.
+//! The admin listener: `/startup`, `/ready`, `/live`, `/metrics` for every client; the page, what it shows, and
+//! `POST /reload` for this host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -37,8 +37,11 @@ const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
 
+const JSON: &str = "application/json";
+
 /// What whoever asks for anything else is told.
-const PATHS: &str = "there are /, /startup, /ready, /live, /status, /decisions, /route?name=NAME and POST /reload\n";
+const PATHS: &str =
+    "there are /, /startup, /ready, /live, /metrics, /status, /decisions, /route?name=NAME and POST /reload\n";
 
 /// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
 pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -68,6 +71,8 @@ pub struct Answers {
     pub route: Arc<dyn Fn(&HostName) -> String + Send + Sync>,
     /// The last decisions, as JSON. Asking has more of them kept.
     pub decisions: Arc<dyn Fn() -> String + Send + Sync>,
+    /// All that is counted, in the Prometheus text format 0.0.4.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
 }
 
@@ -165,7 +170,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, route, decisions, reload } = &self.answers;
+        let Answers { readiness, liveness, status, route, decisions, metrics, reload } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
@@ -197,12 +202,13 @@ impl Shared {
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
             "/" => page::response(),
-            "/status" => json(status()),
-            "/decisions" => json(decisions()),
+            "/status" => answer(StatusCode::OK, JSON, status()),
+            "/decisions" => answer(StatusCode::OK, JSON, decisions()),
             "/route" => match route_query::name(request.uri().query()) {
-                Ok(name) => json(route(&name)),
+                Ok(name) => answer(StatusCode::OK, JSON, route(&name)),
                 Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
             },
+            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
                 Err(refusal) => {
@@ -220,10 +226,6 @@ impl Shared {
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", body)
-}
-
-fn json(body: String) -> Response<Full<Bytes>> {
-    answer(StatusCode::OK, "application/json", body)
 }
 
 /// Nothing is kept by whoever asked, taken for another type, or shown within another site's page: names that strangers

@@ -1,11 +1,11 @@
 //! All that is known of a running process, by whatever configuration is in force: what admin shows of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::{RouteReport, decisions, reloads, status};
+use super::{RouteReport, decisions, metrics, reloads, status};
 use crate::admin::{Answers, Liveness, Readiness, Reload};
 use crate::discovery::Discovery;
 use crate::dns::Service;
@@ -21,19 +21,21 @@ pub(super) struct Known {
     pub readiness: Readiness,
     pub reloads: Arc<reloads::Totals>,
     pub started: Instant,
+    /// The same by the clock on the wall, which may be put right meanwhile.
+    pub started_at: SystemTime,
 }
 
 impl Known {
     /// What admin is told, and what it may have done.
-    pub(super) fn answers(self: Arc<Self>, liveness: Liveness, reload: Reload) -> Answers {
-        let (readiness, status, route, decisions) =
-            (self.readiness.clone(), Arc::clone(&self), Arc::clone(&self), self);
+    pub(super) fn answers(self: &Arc<Self>, liveness: Liveness, reload: Reload) -> Answers {
+        let [status, route, decisions, metrics] = std::array::from_fn(|_| Arc::clone(self));
         Answers {
-            readiness,
+            readiness: self.readiness.clone(),
             liveness,
             status: Arc::new(move || status::status(&status)),
             route: Arc::new(move |name| route.route(name)),
             decisions: Arc::new(move || decisions::decisions(&decisions.dns.borrow().counters, &decisions.forwarder)),
+            metrics: Arc::new(move || metrics::text(&metrics)),
             reload,
         }
     }

@@ -28,6 +28,7 @@ fn lab(alive: bool) -> Lab {
         status: Arc::new(|| "{\"sources\":[]}".to_owned()),
         route: Arc::new(|name| format!("{{\"name\":\"{name}\"}}")),
         decisions: Arc::new(|| "{\"decisions\":[]}".to_owned()),
+        metrics: Arc::new(|| "sidegate_ready 1\n".to_owned()),
         reload: Arc::new(move || {
             let refused = NotReloaded::Refused("line 1: no such key".to_owned());
             Box::pin(async move { if alive { Ok(()) } else { Err(refused) } })
@@ -124,6 +125,14 @@ async fn silent_connections_never_keep_a_probe_waiting() {
     assert_eq!(get(&lab, "/live").await.0, 200);
     let mut evicted = [0; 1];
     assert_eq!(silent[0].read(&mut evicted).await.unwrap_or(0), 0, "the oldest had to go");
+}
+
+#[tokio::test]
+async fn metrics_are_of_the_type_that_every_scraper_knows() {
+    let reply = send(&lab(true), "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    assert!(reply.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{reply}");
+    assert!(reply.ends_with("\r\n\r\nsidegate_ready 1\n"), "{reply}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+from . import metrics
 from .compare import PLAIN
 from .dig import dig
 from .processes import run, wait_until
@@ -170,4 +171,5 @@ def defaults(world, report):
 def check(world, report, _short):
     check_command(world, report)
     running(world, report)
+    metrics.check(world, report)
     defaults(world, report)
