@@ -4,10 +4,13 @@
 mod admin_listener;
 mod closures;
 mod configs;
+mod decisions;
 mod doctor;
+mod known;
 mod metrics;
 mod once;
 mod reloads;
+mod route_report;
 mod status;
 mod supervision;
 mod take_over;
@@ -15,18 +18,19 @@ mod take_over;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::admin_listener::AdminListener;
-use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve, told};
+use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve};
 use self::configs::{discovery_config, dns_config, gate, place, refuse_unused, vpc_servers, warn_of_gaps};
 pub use self::doctor::{SystemResolver, examine};
+use self::known::Known;
 pub use self::once::{known, private_apis, upstreams};
-pub use self::status::{rfc3339, said};
+pub use self::route_report::RouteReport;
 use self::supervision::Supervision;
 pub use self::supervision::Supervisor;
 use self::take_over::TakeOver;
@@ -117,7 +121,7 @@ impl App {
         config: Config,
         surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
-        let started = SystemTime::now();
+        let started_at = SystemTime::now();
         warn_of_gaps(&config, &surroundings);
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
@@ -135,21 +139,16 @@ impl App {
         let reloads = Arc::new(reloads::Totals::default());
         let (reload, reload_requests) = reloads::channel();
         let quit = CancellationToken::new();
-        let answers = admin::Answers {
+        let known = Arc::new(Known {
+            discovery: current.subscribe(),
+            dns: plane.service(),
+            forwarder: forwarder.counters(),
             readiness: readiness.clone(),
-            liveness: liveness(pulses.subscribe()),
-            status: told(current.subscribe(), Arc::clone(&reloads)),
-            metrics: metrics::told(metrics::Counted {
-                started,
-                readiness: readiness.clone(),
-                reloads: Arc::clone(&reloads),
-                service: plane.service(),
-                forward: forwarder.counters(),
-                discovery: current.subscribe(),
-            }),
-            reload,
-            quit: quit.clone(),
-        };
+            reloads: Arc::clone(&reloads),
+            started: Instant::now(),
+            started_at,
+        });
+        let answers = known.answers(liveness(pulses.subscribe()), reload, quit.clone());
         let bind = |address| AdminListener::bind(address, &inherited, gate.subscribe(), answers.clone());
         let admin = config.admin.listen.map(bind);
         let mut admin = admin.transpose()?;

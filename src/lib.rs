@@ -18,6 +18,7 @@
 //! - [`inherited`], [`notify`]: the sockets that systemd hands over, and what it is told
 //! - [`roots`], [`egress_proxy`]: whose certificates are believed; the proxy between us and the internet
 //! - [`whole_file`]: files that are read whole and replaced whole
+//! - [`recent`]: the last few of something, kept only while somebody looks
 //! - [`app`]: composes all of it; the only file that knows everyone
 //! - [`cli`], [`logging`]: the commands, and where their words go
 
@@ -37,6 +38,7 @@ pub mod interfaces;
 pub mod logging;
 pub mod notify;
 pub mod policy;
+pub mod recent;
 pub mod resolv_conf;
 pub mod roots;
 pub mod server_tls;

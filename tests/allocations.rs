@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sidegate::dns::upstream::{Server, Upstreams};
-use sidegate::dns::{Cache, Outcome, Question, ReplyLimit, Resolver, Sources, Upstreams as Servers, respond, rtype};
-use sidegate::policy::{Addresses, Endpoint, Knowledge, Origin, PrivateIds, Table, Upstream};
+use sidegate::dns::{
+    Cache, Outcome, Question, ReplyLimit, Resolver, Service, Sources, Upstreams as Servers, respond, rtype,
+};
+use sidegate::policy::{Addresses, Endpoint, Knowledge, Networks, Origin, PrivateIds, Table, Upstream};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -112,6 +114,28 @@ fn private_names_that_resolve_to_the_forwarder_cost_none_either() {
         let packet = query(&format!("{name}.{ZONE}"), qtype, true);
         assert_eq!(cost_with(&packet, sources), ((Outcome::Reply, 0), answers), "{name} {qtype}");
     }
+}
+
+#[tokio::test]
+async fn a_listener_allocates_nothing_whether_somebody_looks_at_its_decisions_or_not() {
+    let resolver = resolver_that_knows("www.example.com").await;
+    let (table, clients) = (resolver.table(), Networks::private());
+    let (tls, shares) = (None, Some(Arc::default()));
+    let service = Service { resolver, clients, forwarder: None, tls, shares, counters: Arc::default() };
+    let mut out = Vec::with_capacity(4096);
+    for look in [false, true] {
+        if look {
+            service.counters.decided.look(Instant::now());
+        }
+        for name in [&format!("priv7.{ZONE}"), "www.example.com"] {
+            let packet = query(name, rtype::A, true);
+            let before = COUNT.get();
+            let client = ([127, 0, 0, 1], 5300).into();
+            let pending = service.handle(&packet, client, &table, Instant::now(), ReplyLimit::Udp, &mut out);
+            assert_eq!((pending.is_none(), COUNT.get() - before), (true, 0), "{name}, looked at: {look}");
+        }
+    }
+    assert_eq!(service.counters.decided.look(Instant::now()).len(), 2, "those of the second round");
 }
 
 /// Two addresses.

@@ -254,6 +254,72 @@ async fn drain_says_not_ready_at_once_and_serves_on_while_it_lingers() {
     assert!(std::net::UdpSocket::bind(dns).is_ok(), "the listener is closed");
 }
 
+/// What the page is made of.
+#[tokio::test]
+async fn the_status_tells_of_both_planes_and_hostile_names_are_escaped_among_the_decisions() {
+    let world = World::start().await.unwrap();
+    let rest =
+        "[policy]\nregion = \"us-east-1\"\nprivate_api_ids = [\"a1b2c3d4e5\"]\n[admin]\nlisten = \"127.0.0.1:0\"";
+    let mut config = config(world.public_resolver(), world.vpc_resolver(), rest);
+    config.forward.connect_listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let app = start(config).await;
+    let admin = app.admin_address().unwrap();
+    let told = async |path| -> serde_json::Value {
+        serde_json::from_str(&sidegate::admin::client::ask(admin, path).await.unwrap()).unwrap()
+    };
+    assert_eq!(told("/decisions").await["decisions"], serde_json::json!([]));
+    addresses(&app, world.names().private_api).await;
+    addresses(&app, world.names().public_api).await;
+    let hostile = Name::from_labels([&b"\"><script>x\n"[..], b"example", b"com"]).unwrap();
+    client::ask(app.dns_addresses()[0], &hostile, RecordType::A).await.unwrap();
+    let mut stream = TcpStream::connect(app.forward_addresses()[0].1).await.unwrap();
+    stream.write_all(b"CONNECT 192.0.2.1:443 HTTP/1.1\r\nHost: 192.0.2.1:443\r\n\r\n").await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    drop(stream);
+
+    // It ends once the forwarder has seen its client go.
+    let text = async {
+        loop {
+            let text = sidegate::admin::client::ask(admin, "/decisions").await.unwrap();
+            if text.contains("address_literal") {
+                break text;
+            }
+        }
+    };
+    let text = tokio::time::timeout(Duration::from_secs(10), text).await.unwrap();
+    assert!(text.contains(r#""\"><script>x\\010.example.com""#), "{text}");
+    let decisions = told("/decisions").await;
+    let decisions = decisions["decisions"].as_array().unwrap();
+    let of = |by: &str, name: serde_json::Value| {
+        let mut all = decisions.iter().filter(|one| one["by"] == by && one["name"] == name);
+        all.next().unwrap_or_else(|| panic!("{by} {name} is not there: {text}"))
+    };
+    let private = of("dns", world.names().private_api.into());
+    assert_eq!(
+        (&private["route"], &private["rule"], &private["found"]),
+        (&"endpoint".into(), &2.into(), &"here".into())
+    );
+    let public = of("dns", world.names().public_api.into());
+    assert_eq!(
+        (&public["route"], &public["rule"], &public["result"]),
+        (&"public".into(), &5.into(), &"NOERROR".into())
+    );
+    assert_eq!(of("connect", serde_json::Value::Null)["result"], "address_literal");
+
+    let status = told("/status").await;
+    assert_eq!(status["readiness"], serde_json::json!({ "state": "ready", "pending": [] }));
+    assert_eq!(status["zones"][0]["zone"], "execute-api.us-east-1.amazonaws.com");
+    let server = &status["upstreams"][0];
+    assert_eq!((&server["group"], server["failures"].as_u64()), (&"public".into(), Some(0)));
+    assert!(server["latency_ms"].as_f64().is_some_and(|latency| latency > 0.0), "{server}");
+    let counted = |route: &str| status["dns"]["queries"].as_array().unwrap().iter().any(|one| one["route"] == route);
+    assert!(counted("endpoint") && counted("public") && !counted("vpc"), "{status}");
+    let ended =
+        serde_json::json!({ "entrance": "connect", "reason": "address_literal", "count": 1, "up": 0, "down": 0 });
+    assert_eq!(status["forwarder"]["ended"], serde_json::json!([ended]));
+    assert_eq!(status["forwarder"]["open"][0]["entrance"], "connect");
+}
+
 #[tokio::test]
 async fn a_reload_before_the_first_look_up_is_not_taken_for_one() {
     let world = World::start().await.unwrap();

@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("notify", &[], "a leaf: what a supervisor is told"),
     ("roots", &[], "a leaf: whose certificates are believed"),
     ("whole_file", &[], "a leaf: files read whole and replaced whole"),
+    ("recent", &[], "a leaf: the last few of something, kept only while somebody looks"),
     (
         "server_tls",
         &["whole_file"],
@@ -30,12 +31,32 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
     ("egress_proxy", &["policy"], "a leaf: the proxy between us and the internet, by address or by name"),
     (
         "dns",
-        &["policy", "interfaces", "inherited", "tcp_listener", "histogram", "roots", "server_tls", "egress_proxy"],
+        &[
+            "policy",
+            "interfaces",
+            "inherited",
+            "tcp_listener",
+            "histogram",
+            "recent",
+            "roots",
+            "server_tls",
+            "egress_proxy",
+        ],
         "a plane knows the policy; app hands it everything else",
     ),
     (
         "forward",
-        &["policy", "interfaces", "inherited", "tcp_listener", "histogram", "roots", "server_tls", "egress_proxy"],
+        &[
+            "policy",
+            "interfaces",
+            "inherited",
+            "tcp_listener",
+            "histogram",
+            "recent",
+            "roots",
+            "server_tls",
+            "egress_proxy",
+        ],
         "a plane knows the policy; app hands it everything else, resolution too",
     ),
     (

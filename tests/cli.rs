@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -222,6 +222,37 @@ fn route_prints_the_same_as_json() {
     assert_eq!(code, Some(0));
     assert_eq!((&value["decision"], &value["rule"]), (&"endpoint".into(), &3.into()));
     assert_eq!(value["addresses"], serde_json::json!(["10.0.1.10", "10.0.2.10"]));
+}
+
+#[test]
+fn a_running_sidegate_tells_the_route_of_a_name_as_the_command_does() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let lab = Lab::new(&listening(0, &admin));
+    let _running = Running::start(&lab);
+    assert_eq!(run(lab.command(&["wait"])).0, Some(0));
+    for name in [
+        "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+        "x.a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+        "public1.execute-api.us-east-1.amazonaws.com",
+        "other1.execute-api.us-east-1.amazonaws.com",
+        "execute-api.us-east-1.amazonaws.com",
+        "db.corp.internal",
+        "www.example.com",
+        "a1.execute-api.eu-west-1.amazonaws.com",
+    ] {
+        let (code, told, _) = run(lab.command(&["route", "--json", name]));
+        assert_eq!(code, Some(0));
+        assert_eq!(get(&admin, &format!("/route?name={name}")), told, "{name}");
+    }
+}
+
+/// The body of what an admin listener answers.
+fn get(admin: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 #[test]

@@ -33,8 +33,11 @@ impl Lab {
         let (world, folder) = (World::start().await.unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(folder.path().join("ids"), "a1b2c3d4e5\nz1z2z3z4z5\n").unwrap();
         let imds = SocketAddr::from(([127, 0, 0, 1], 1));
-        let surroundings =
-            Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf: PathBuf::from("/nonexistent") };
+        let surroundings = Surroundings {
+            metadata: Metadata { ecs: None, imds },
+            resolv_conf: PathBuf::from("/nonexistent"),
+            name_server_port: 53,
+        };
         let app = App::start(config(&world, folder.path(), ""), surroundings).await.unwrap();
         tokio::time::timeout(Duration::from_secs(30), app.is_ready()).await.unwrap();
         Self { world, app, folder }

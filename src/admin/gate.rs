@@ -82,7 +82,8 @@ mod tests {
         for path in ["/startup", "/ready", "/live", "/metrics"] {
             assert!(admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
         }
-        for path in ["/status", "/reload", "/drain", "/quitquitquit", "/", "/ready/", "/metrics/", "/anything"] {
+        let paths = ["/status", "/decisions", "/route?name=a.example", "/reload", "/drain", "/quitquitquit", "/"];
+        for path in paths.into_iter().chain(["/ready/", "/metrics/", "/anything"]) {
             assert!(!admits("GET", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(!admits("POST", path, &host, "10.0.0.9:5000"), "{path}");
             assert!(admits("GET", path, &host, "127.0.0.1:5000"), "{path}");

@@ -1,5 +1,5 @@
-//! The admin listener: `/startup`, `/ready`, `/live` and `/metrics` for every client; `/status`, `POST /reload`, `POST /drain`
-//! and `POST /quitquitquit` for this host only.
+//! The admin listener: `/startup`, `/ready`, `/live` and `/metrics` for every client; the page, what it shows, `POST /reload`,
+//! `POST /drain` and `POST /quitquitquit` for this host only.
 //!
 //! [`Gate`] says who may ask what.
 
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::readiness::{Readiness, State};
+use super::{page, route_query};
+use crate::policy::HostName;
 
 /// Connections served at a time; beyond that the oldest goes, so that a probe is never kept waiting.
 const MAX_CONNECTIONS: usize = 64;
@@ -35,10 +37,15 @@ const CONNECTION: Duration = Duration::from_secs(30);
 /// A request head is no larger, in octets.
 const MAX_HEAD: usize = 16 * 1024;
 
+const JSON: &str = "application/json";
+
 /// Ends the process, as SIGTERM does.
 const QUIT: &str = "/quitquitquit";
 /// What is asked for by POST, and by nothing else.
 const CHANGES: [&str; 3] = ["/reload", "/drain", QUIT];
+/// What whoever asks for anything else is told.
+const PATHS: &str = "there are /, /startup, /ready, /live, /metrics, /status, /decisions, /route?name=NAME and \
+                     POST /reload, /drain, /quitquitquit\n";
 
 /// Asks every listener of the resolver whether it is alive; the error is in words for an operator.
 pub type Liveness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -64,6 +71,10 @@ pub struct Answers {
     pub liveness: Liveness,
     /// All that is known, as JSON.
     pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Which way a name goes and why, as JSON.
+    pub route: Arc<dyn Fn(&HostName) -> String + Send + Sync>,
+    /// The last decisions, as JSON. Asking has more of them kept.
+    pub decisions: Arc<dyn Fn() -> String + Send + Sync>,
     /// All that is counted, in the Prometheus text format 0.0.4.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub reload: Reload,
@@ -180,7 +191,7 @@ async fn connection(stream: TcpStream, client: SocketAddr, shared: &Shared) -> h
 
 impl Shared {
     async fn answer(&self, request: &Request<Incoming>, client: SocketAddr) -> Response<Full<Bytes>> {
-        let Answers { readiness, liveness, status, metrics, reload, quit: _ } = &self.answers;
+        let Answers { readiness, liveness, status, route, decisions, metrics, reload, quit: _ } = &self.answers;
         if let Err(why) = self.gate.borrow().admits(request, client) {
             return text(StatusCode::FORBIDDEN, format!("{why}\n"));
         }
@@ -211,8 +222,14 @@ impl Shared {
                 Ok(()) => text(StatusCode::OK, "alive\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            "/status" => typed("application/json", status()),
-            "/metrics" => typed("text/plain; version=0.0.4; charset=utf-8", metrics()),
+            "/" => page::response(),
+            "/status" => answer(StatusCode::OK, JSON, status()),
+            "/decisions" => answer(StatusCode::OK, JSON, decisions()),
+            "/route" => match route_query::name(request.uri().query()) {
+                Ok(name) => answer(StatusCode::OK, JSON, route(&name)),
+                Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            },
+            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics()),
             "/reload" => match reload().await {
                 Ok(()) => text(StatusCode::OK, "reloaded\n"),
                 Err(refusal) => {
@@ -231,25 +248,28 @@ impl Shared {
                 readiness.drain();
                 text(StatusCode::OK, "ending\n")
             }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there are /startup, /ready, /live, /metrics, /status and POST /reload, /drain, /quitquitquit\n",
-            ),
+            _ => text(StatusCode::NOT_FOUND, PATHS),
         }
     }
 }
 
-fn typed(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::OK, body);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    response
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", body)
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// Nothing is kept by whoever asked, taken for another type, or shown within another site's page: names that strangers
+/// chose are in it.
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -7,7 +7,6 @@ use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{reloads, status};
 use crate::admin::{Liveness, Readiness};
 use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
 use crate::dns::health::Pulse;
@@ -92,17 +91,6 @@ pub(super) fn liveness(pulses: watch::Receiver<Vec<Pulse>>) -> Liveness {
     Arc::new(move || {
         let pulses = pulses.borrow().clone();
         Box::pin(async move { try_join_all(pulses.iter().map(Pulse::is_alive)).await.map(|_| ()) })
-    })
-}
-
-/// Tells what is known, under whatever configuration is in force.
-pub(super) fn told(
-    discovery: watch::Receiver<Arc<Discovery>>,
-    reloads: Arc<reloads::Totals>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
-    Arc::new(move || {
-        let discovery = Arc::clone(&discovery.borrow());
-        status::status(&discovery, &reloads)
     })
 }
 

@@ -16,39 +16,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use prometheus::TextEncoder;
-use tokio::sync::watch;
 
 use self::family::{Family, counter, gauge};
-use super::reloads;
-use crate::admin::{Readiness, State};
-use crate::discovery::Discovery;
-use crate::dns::Service;
-use crate::forward::Counters;
-
-/// Where the numbers are.
-pub(super) struct Counted {
-    pub(super) started: SystemTime,
-    pub(super) readiness: Readiness,
-    pub(super) reloads: Arc<reloads::Totals>,
-    pub(super) service: watch::Receiver<Arc<Service>>,
-    pub(super) forward: Counters,
-    pub(super) discovery: watch::Receiver<Arc<Discovery>>,
-}
+use super::known::Known;
+use crate::admin::State;
 
 /// Writes all of them, under whatever configuration is in force.
-pub(super) fn told(counted: Counted) -> Arc<dyn Fn() -> String + Send + Sync> {
-    Arc::new(move || text(&counted))
-}
-
-fn text(counted: &Counted) -> String {
-    let service = Arc::clone(&counted.service.borrow());
-    let known = Arc::clone(&counted.discovery.borrow());
-    let families = own(counted)
+pub(super) fn text(known: &Known) -> String {
+    let service = Arc::clone(&known.dns.borrow());
+    let sources = Arc::clone(&known.discovery.borrow());
+    let families = own(known)
         .into_iter()
         .chain(dns::families(&service))
-        .chain(forward::families(&counted.forward))
-        .chain(discovery::families(&known, SystemTime::now()))
-        .chain(process::families(counted.started));
+        .chain(forward::families(&known.forwarder))
+        .chain(discovery::families(&sources, SystemTime::now()))
+        .chain(process::families(known.started_at));
     // A metric without a series says nothing, and the encoder takes none.
     let families: Vec<_> = families.filter_map(Family::into_proto).collect();
     TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
@@ -57,8 +39,8 @@ fn text(counted: &Counted) -> String {
     })
 }
 
-fn own(counted: &Counted) -> [Family; 3] {
-    let (readiness, reloads) = (&counted.readiness, &counted.reloads);
+fn own(known: &Known) -> [Family; 3] {
+    let (readiness, reloads) = (&known.readiness, &known.reloads);
     let is_ready = readiness.state() == State::Ready;
     [
         gauge("sidegate_build_info", "Always 1; the version is a label.")

@@ -12,7 +12,7 @@
 //! - `addresses`, `forwarder`: what the forwarder's dialer asks; zone names that resolve to the forwarder
 //! - [`upstream`]: servers outside
 //! - [`listen`], `service`: sockets, and what they share
-//! - `tally`: how many queries were answered, by the way they went
+//! - `tally`: how many queries were answered, by the way they went; `decided`: the last of them, while somebody looks
 //! - [`health`], [`real_answer`]: is a listener alive, and does it resolve?
 //! - [`Plane`]: all of it, started, replaced and drained by `app`
 
@@ -21,6 +21,7 @@ mod answer;
 mod cache;
 mod chain;
 mod config;
+mod decided;
 mod encrypted;
 mod forwarder;
 mod frame;
@@ -44,6 +45,7 @@ mod wire;
 pub use addresses::LookUpError;
 pub use cache::Cache;
 pub use config::{Config, Encrypted, Upstreams, ZoneAnswer};
+pub use decided::Decided;
 pub use listen::Over;
 pub use message::{Message, Record};
 pub use plane::{Plane, PlaneError};
@@ -53,5 +55,5 @@ pub use resolver::{Existence, Observer, Resolved, Resolver, ResolverCounters};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Pending, Service, Tls};
 pub use shares::{MAX_OF_CLIENT, Shares};
-pub use tally::{Found, Tally, Total, Way};
+pub use tally::{Found, Tally, Total, Way, rcode_label};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

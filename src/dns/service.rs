@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 
+use super::decided::Decided;
 use super::forwarder::{self, StandIn};
 use super::query::Query;
 use super::question::Question;
@@ -19,6 +20,7 @@ use super::upstream::Protocol;
 use super::wire::{ExtendedError, rcode};
 use crate::histogram::Histogram;
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
+use crate::recent::Recent;
 use crate::server_tls::{Certificate, CertificateError};
 use crate::tcp_listener::Roster;
 
@@ -59,6 +61,8 @@ impl Tls {
 pub struct Counters {
     /// Every query that was answered.
     pub answered: Tally,
+    /// The last of them, noted only while somebody looks.
+    pub decided: Recent<Decided>,
     /// Packets that are no query, and get no reply.
     pub ignored: AtomicU64,
     /// Queries that came while too many others waited for an upstream.
@@ -85,6 +89,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             answered: Tally::default(),
+            decided: Recent::default(),
             ignored: AtomicU64::default(),
             shed: AtomicU64::default(),
             looped: AtomicU64::default(),
@@ -147,6 +152,9 @@ impl Service {
         let permitted = self.clients.contains(client.ip());
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
         let Responded { outcome, way, found, rcode } = respond(packet, sources, permitted, now, limit, out);
+        if !matches!(outcome, Outcome::Ask(_)) {
+            self.counters.decided.note(now, || Decided::of(packet, table, way, found, rcode));
+        }
         match outcome {
             Outcome::Drop => {
                 Counters::count(&self.counters.ignored);
@@ -193,6 +201,7 @@ impl Service {
         let way = pending.upstream.into();
         self.counters.answered.count(protocol, way, found, rcode);
         self.counters.waited(way, pending.since);
+        self.counters.decided.note(Instant::now(), || Decided::of(&pending.packet, &table, way, found, rcode));
     }
 
     /// As [`Service::finish`], in a task of its own: the query of a client that goes away meanwhile still counts as one of
@@ -219,6 +228,8 @@ impl Service {
         if let Ok(query) = Query::parse(packet) {
             reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
             self.counters.answered.count(protocol, way, Found::Asked, rcode::SERVFAIL);
+            let decided = || Decided::of(packet, &self.resolver.table(), way, Found::Asked, rcode::SERVFAIL);
+            self.counters.decided.note(Instant::now(), decided);
         }
     }
 }

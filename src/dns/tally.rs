@@ -94,6 +94,16 @@ pub enum Found {
 
 impl Found {
     pub const ALL: [Found; 4] = [Found::Here, Found::Cached, Found::Stale, Found::Asked];
+
+    /// Its name for operators.
+    pub fn label(self) -> &'static str {
+        match self {
+            Found::Here => "here",
+            Found::Cached => "cached",
+            Found::Stale => "stale",
+            Found::Asked => "asked",
+        }
+    }
 }
 
 /// Response codes by name; what has none here is "other".
@@ -107,6 +117,11 @@ const RCODES: [(u16, &str); 7] = [
     (rcode::BADVERS, "BADVERS"),
 ];
 const OTHER_RCODE: &str = "other";
+
+/// A response code by its name (RFC 6895), "other" for those that are seldom seen.
+pub fn rcode_label(rcode: u16) -> &'static str {
+    RCODES.iter().find(|(code, _)| *code == rcode).map_or(OTHER_RCODE, |(_, label)| label)
+}
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Udp, Protocol::Tcp];
 const KINDS: usize = PROTOCOLS.len() * Way::ALL.len() * Found::ALL.len() * (RCODES.len() + 1);

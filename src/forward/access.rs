@@ -13,6 +13,7 @@ use super::destination::Destination;
 use super::dial::Dialled;
 use super::permit::{Entrance, Permit};
 use crate::histogram::{Durations, Histogram};
+use crate::recent::Recent;
 
 /// The target of the access log's events. `logging` lets them through where `log.access` is set, and at debug.
 pub const TARGET: &str = "access";
@@ -73,9 +74,21 @@ pub struct Total {
     pub down: u64,
 }
 
+/// What was decided about one connection, tunnel or request, and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided {
+    pub entrance: Entrance,
+    pub destination: Option<Destination>,
+    /// Label of the way and number of the rule.
+    pub route: Option<(&'static str, u8)>,
+    pub reason: &'static str,
+}
+
 /// Where records end up.
 #[derive(Debug, Default)]
 pub struct Journal {
+    /// Noted only while somebody looks.
+    pub decided: Recent<Decided>,
     /// By entrance and by how it ended; both sets are bounded.
     totals: Mutex<BTreeMap<(Entrance, &'static str), Total>>,
     /// From a request to a connection, by entrance and by the label of the way.
@@ -89,6 +102,8 @@ impl Journal {
         let total = totals.entry((record.entrance, reason)).or_default();
         *total = Total { count: total.count + 1, up: total.up + record.up, down: total.down + record.down };
         drop(totals);
+        let Record { entrance, destination, route, .. } = *record;
+        self.decided.note(Instant::now().into_std(), || Some(Decided { entrance, destination, route, reason }));
         if let (Some((way, _)), Some(took)) = (record.route, record.connected) {
             let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
             connected.entry((record.entrance, way)).or_default().observe(took);

@@ -34,6 +34,7 @@ mod service;
 mod sni;
 mod tunnel;
 
+pub use access::Decided;
 pub use address::AddressRules;
 pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};

@@ -25,6 +25,7 @@ mod addresses;
 mod certificates;
 mod chains;
 mod counting;
+mod decisions;
 mod doh;
 mod dot;
 mod egress;

@@ -28,6 +28,8 @@ fn lab(alive: bool) -> Lab {
         readiness: readiness.clone(),
         liveness: Arc::new(move || Box::pin(async move { if alive { Ok(()) } else { Err("dead".to_owned()) } })),
         status: Arc::new(|| "{\"sources\":[]}".to_owned()),
+        route: Arc::new(|name| format!("{{\"name\":\"{name}\"}}")),
+        decisions: Arc::new(|| "{\"decisions\":[]}".to_owned()),
         metrics: Arc::new(|| "sidegate_ready 1\n".to_owned()),
         reload: Arc::new(move || {
             let refused = NotReloaded::Refused("line 1: no such key".to_owned());
@@ -191,4 +193,46 @@ async fn a_client_that_does_not_wait_for_the_answer_is_obeyed_too() {
     stream.write_all(post("/quitquitquit").as_bytes()).await.unwrap();
     drop(stream);
     lab.quit.cancelled().await;
+}
+
+#[tokio::test]
+async fn the_page_and_all_else_is_kept_by_nobody_and_taken_for_no_other_type() {
+    let lab = lab(true);
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/status", "application/json"),
+        ("/decisions", "application/json"),
+        ("/route?name=a.example", "application/json"),
+        ("/ready", "text/plain; charset=utf-8"),
+    ] {
+        let reply = send(&lab, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        for line in [&format!("content-type: {kind}"), "cache-control: no-store", "x-content-type-options: nosniff"] {
+            assert!(reply.contains(&format!("\r\n{line}\r\n")), "{path} without {line}: {reply}");
+        }
+        assert_eq!(reply.contains("content-security-policy: default-src 'none'; "), path == "/", "{path}");
+        assert!(!reply.to_lowercase().contains("access-control-"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_is_told_by_name_and_a_bad_name_is_answered_with_the_rule() {
+    let lab = lab(true);
+    assert_eq!(get(&lab, "/route?name=A.example.").await, (200, "{\"name\":\"a.example\"}".into()));
+    for (path, words) in
+        [("/route?name=a..b", "no empty label"), ("/route", "which name?"), ("/route?n=a", "there is no")]
+    {
+        let (status, body) = get(&lab, path).await;
+        assert!(status == 400 && body.contains(words), "{path}: {status} {body}");
+    }
+    let post = "POST /route?name=a.example HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(status(&send(&lab, post).await), "405");
+}
+
+#[tokio::test]
+async fn a_page_of_another_name_gets_nothing_of_what_is_known() {
+    let lab = lab(true);
+    for path in ["/", "/status", "/decisions", "/route?name=a.example"] {
+        let reply = send(&lab, &format!("GET {path} HTTP/1.1\r\nHost: rebound.example\r\n\r\n")).await;
+        assert_eq!(status(&reply), "403", "{path}");
+    }
 }

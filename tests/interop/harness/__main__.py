@@ -23,6 +23,14 @@ from .processes import ProcessError
 from .report import Report
 from .world import World
 
+
+def page(world, report, short):
+    """Its browser is installed only where it is asked for."""
+    from . import page as part
+
+    part.check(world, report, short)
+
+
 PARTS = {
     "policy": policy.check,
     "compare": compare.check,
@@ -34,12 +42,13 @@ PARTS = {
     "forward": forward.check,
     "doctor": doctor.check,
     "discovery": discovery.check,
+    "page": page,
     "ec2": ec2.check,
     "eks": eks.check,
     "vpc": vpc.check,
 }
 #: What --short leaves out.
-LONG = {"faults", "ec2", "eks", "vpc"}
+LONG = {"faults", "page", "ec2", "eks", "vpc"}
 
 
 def main():
