@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools
+from . import clients, commands, compare, discovery, faults, forward, matrix, policy, readme, tools
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -19,6 +19,7 @@ PARTS = {
     "commands": commands.check,
     "forward": forward.check,
     "discovery": discovery.check,
+    "readme": readme.check,
 }
 #: What --short leaves out.
 LONG = {"faults"}
