@@ -16,6 +16,7 @@ from . import (
     forward,
     matrix,
     policy,
+    readme,
     tools,
     vpc,
 )
@@ -42,6 +43,7 @@ PARTS = {
     "forward": forward.check,
     "doctor": doctor.check,
     "discovery": discovery.check,
+    "readme": readme.check,
     "page": page,
     "ec2": ec2.check,
     "eks": eks.check,
