@@ -9,11 +9,12 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 
-# Linked statically with glibc. What a static glibc cannot do, load NSS modules for names of hosts and users, is not asked of
-# it: Sidegate resolves names itself and reads no user database; tests/images/run looks for those functions in the program.
+# Linked statically with glibc. What a static glibc cannot do is load modules for the names of hosts and users, and neither
+# is asked of it: Sidegate resolves names itself and reads no user database. The one look-up by the system that is linked in
+# is a default of the AWS SDK, which src/discovery/source/api_gateway/credentials.rs replaces with our own.
 #
-# The same sources give the same bytes: the lock file's crates, one code generation unit, no path of this stage.
-# Relative relocations are packed, which saves a twentieth of the size.
+# The same sources give the same bytes: the crates of Cargo.lock, one code generation unit, no path of this stage. Relative
+# relocations are packed: 23,934 of them take 6 kB instead of 574.
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN target=$(rustc --version --verbose | sed -n 's/^host: //p') \
     && export SOURCE_DATE_EPOCH=0 \
