@@ -23,7 +23,8 @@ use tempfile::TempDir;
 /// Whatever is waited for comes within this, or never.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// TXT of the reserved name, as in RFC 1035 section 4.1.
-const QUESTION: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06health\x08sidegate\x07invalid\x00\x00\x10\x00\x01";
+const QUESTION: &[u8] =
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06health\x08sidegate\x07invalid\x00\x00\x10\x00\x01";
 
 /// A unit's state as its supervisor holds it: sockets, the notify socket, a configuration.
 struct Unit {
@@ -104,7 +105,7 @@ impl Unit {
 
     fn hears_anything(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.ear.recv(&mut buffer).expect("something to be told");
+        let length = self.ear.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
@@ -150,7 +151,7 @@ fn is_answered(client: &UdpSocket) -> bool {
 fn a_unit_hears_in_order_that_it_is_ready_reloads_and_stops() {
     let unit = Unit::new();
     let mut process = unit.start(&[("WATCHDOG_USEC", "1000000")]);
-    assert_eq!(unit.hears_ready(), "READY=1\nSTATUS=1 private ids; 1 of 1 endpoint addresses up\n");
+    assert_eq!(unit.hears_ready(), "READY=1\nSTATUS=1 private id; 1 of 1 endpoint addresses up\n");
     assert!(is_answered(&asked(unit.address())), "READY is not said before it is so");
     for _ in 0..2 {
         while unit.hears_anything() != "WATCHDOG=1\n" {}
@@ -158,9 +159,9 @@ fn a_unit_hears_in_order_that_it_is_ready_reloads_and_stops() {
 
     process.signal(Signal::HUP);
     let reloading = unit.hears();
-    let microseconds = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("RELOADING").trim_end();
+    let microseconds = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
     assert!(microseconds.parse::<u64>().unwrap() > 0);
-    assert_eq!(unit.hears(), "READY=1\nSTATUS=1 private ids; 1 of 1 endpoint addresses up\n");
+    assert_eq!(unit.hears(), "READY=1\nSTATUS=1 private id; 1 of 1 endpoint addresses up\n");
 
     unit.configure(unit.address(), "no_such_key = 1");
     process.signal(Signal::HUP);
@@ -188,7 +189,7 @@ fn what_is_asked_between_two_processes_waits_for_the_second() {
     first.signal(Signal::TERM);
     assert_eq!(first.ends().0, Some(0));
     let clients: Vec<UdpSocket> = (0..50).map(|_| asked(unit.address())).collect();
-    let mut stream = TcpStream::connect(unit.address()).expect("the queue of the socket takes it");
+    let mut stream = TcpStream::connect(unit.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&[&(QUESTION.len() as u16).to_be_bytes(), QUESTION].concat()).unwrap();
     let _second = unit.start(&[]);
@@ -218,7 +219,7 @@ async fn what_waited_is_answered_once_the_endpoint_is_known() {
     let around = Surroundings { metadata, resolv_conf: "/nonexistent".into() };
     let _app = App::start_under(supervisor, config, around).await.unwrap();
     for asked in asked {
-        let mut addresses = asked.await.unwrap().expect("no SERVFAIL");
+        let mut addresses = asked.await.unwrap().unwrap();
         addresses.sort();
         assert_eq!(addresses, world.endpoint_addresses());
     }
@@ -244,7 +245,8 @@ fn a_socket_that_no_listener_has_ends_the_start_and_names_the_key() {
     let unit = Unit::new();
     unit.configure("127.0.0.1:0".parse().unwrap(), "");
     let (code, said) = unit.start(&[]).ends();
-    let expected = format!("inherited socket dns-udp, UDP {}: no listener has it: add it to dns.listen", unit.address());
+    let expected =
+        format!("inherited socket dns-udp, UDP {}: no listener has it: add it to dns.listen", unit.address());
     assert_eq!(code, Some(1));
     assert!(said.contains(&expected), "{said}");
 }
