@@ -105,7 +105,7 @@ impl Unit {
 
     fn hears_anything(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.ear.recv(&mut buffer).expect("something to be told");
+        let length = self.ear.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
@@ -151,7 +151,7 @@ fn is_answered(client: &UdpSocket) -> bool {
 fn a_unit_hears_in_order_that_it_is_ready_reloads_and_stops() {
     let unit = Unit::new();
     let mut process = unit.start(&[("WATCHDOG_USEC", "1000000")]);
-    assert_eq!(unit.hears_ready(), "READY=1\nSTATUS=1 private ids; 1 of 1 endpoint addresses up\n");
+    assert_eq!(unit.hears_ready(), "READY=1\nSTATUS=1 private id; 1 of 1 endpoint addresses up\n");
     assert!(is_answered(&asked(unit.address())), "READY is not said before it is so");
     for _ in 0..2 {
         while unit.hears_anything() != "WATCHDOG=1\n" {}
@@ -159,9 +159,9 @@ fn a_unit_hears_in_order_that_it_is_ready_reloads_and_stops() {
 
     process.signal(Signal::HUP);
     let reloading = unit.hears();
-    let microseconds = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("RELOADING").trim_end();
+    let microseconds = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
     assert!(microseconds.parse::<u64>().unwrap() > 0);
-    assert_eq!(unit.hears(), "READY=1\nSTATUS=1 private ids; 1 of 1 endpoint addresses up\n");
+    assert_eq!(unit.hears(), "READY=1\nSTATUS=1 private id; 1 of 1 endpoint addresses up\n");
 
     unit.configure(unit.address(), "no_such_key = 1");
     process.signal(Signal::HUP);
@@ -189,7 +189,7 @@ fn what_is_asked_between_two_processes_waits_for_the_second() {
     first.signal(Signal::TERM);
     assert_eq!(first.ends().0, Some(0));
     let clients: Vec<UdpSocket> = (0..50).map(|_| asked(unit.address())).collect();
-    let mut stream = TcpStream::connect(unit.address()).expect("the queue of the socket takes it");
+    let mut stream = TcpStream::connect(unit.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(&[&(QUESTION.len() as u16).to_be_bytes(), QUESTION].concat()).unwrap();
     let _second = unit.start(&[]);
@@ -219,7 +219,7 @@ async fn what_waited_is_answered_once_the_endpoint_is_known() {
     let around = Surroundings { metadata, resolv_conf: "/nonexistent".into(), name_server_port: 53 };
     let _app = App::start_under(supervisor, config, around).await.unwrap();
     for asked in asked {
-        let mut addresses = asked.await.unwrap().expect("no SERVFAIL");
+        let mut addresses = asked.await.unwrap().unwrap();
         addresses.sort();
         assert_eq!(addresses, world.endpoint_addresses());
     }

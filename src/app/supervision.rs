@@ -129,6 +129,7 @@ impl Teller {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ready = timeout(PATIENCE, async {
             tokio::select! {
+                biased;
                 () = self.readiness.is_ready() => {}
                 () = self.tell_status(&mut looks) => {}
             }
@@ -171,12 +172,16 @@ impl Teller {
             State::Pending(pending) => vec![format!("waiting for {}", pending.join(", "))],
             State::Draining => vec!["taken out of service by POST /drain".to_owned()],
         };
-        parts.push(format!("{ids} private ids"));
-        parts.push(format!("{up} of {all} endpoint addresses up"));
+        parts.push(format!("{ids} private id{}", if ids == 1 { "" } else { "s" }));
+        // Without any, the endpoint's problem says why.
+        if all > 0 {
+            parts.push(format!("{up} of {all} endpoint addresses up"));
+        }
         let problems = endpoints.iter().filter_map(|endpoint| Some((&endpoint.label, endpoint.problem.as_ref()?)));
         parts.extend(problems.map(|(label, problem)| format!("{label}: {problem}")));
-        // First, as it is what somebody should act on.
-        let refusal = self.told(|told| told.refusal.as_ref().map(|why| format!("reload refused: {why}")));
+        // First, as it is what somebody should act on. The log has all of it.
+        let first_line = |why: &String| format!("reload refused: {}", why.lines().next().unwrap_or_default());
+        let refusal = self.told(|told| told.refusal.as_ref().map(first_line));
         refusal.into_iter().chain(parts).collect::<Vec<_>>().join("; ")
     }
 

@@ -261,3 +261,31 @@ async fn a_drain_ends_even_while_clients_go_on_asking() {
     floods.into_iter().for_each(|flood| flood.join().unwrap());
     assert!(drained.expect("an end to it").unwrap());
 }
+
+/// The kernel drops what a full queue does not hold, and our own question is as good as any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_does_not_make_a_listener_look_dead() {
+    let upstream = at("192.0.2.1").await;
+    let gate = Gate::start(&[upstream.address]);
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let floods: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, sent, address) = (Arc::clone(&stop), Arc::clone(&sent), gate.address);
+            std::thread::spawn(move || {
+                let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                let query = private().to_wire();
+                while !stop.load(Ordering::Relaxed) {
+                    sent.fetch_add(usize::from(socket.send_to(&query, address).is_ok()), Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    until("the listener has more to do than it can", || async { sent.load(Ordering::Relaxed) > 20_000 }).await;
+    let mut alive = Vec::new();
+    for _ in 0..5 {
+        alive.push(gate.plane.pulses()[0].is_alive().await);
+    }
+    stop.store(true, Ordering::Relaxed);
+    floods.into_iter().for_each(|flood| flood.join().unwrap());
+    assert_eq!(alive, vec![Ok(()); 5]);
+}

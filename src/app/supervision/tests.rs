@@ -86,7 +86,7 @@ const KNOWN: &str = "2 private ids; 2 of 2 endpoint addresses up";
 async fn ready_comes_as_soon_as_nothing_is_waited_for_and_status_says_what_is() {
     let ear = Ear::new();
     let (supervision, readiness, block, _discovery) = supervised(&ear).await;
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_millis(3500)).await;
     let waiting = format!("waiting for list of file /etc/ids; {KNOWN}");
     assert_eq!(ear.heard(), [format!("STATUS={waiting}\n")], "once, as nothing changes");
     drop(block);
@@ -127,11 +127,11 @@ async fn a_reload_is_told_from_its_begin_to_its_end_and_a_refusal_stays_until_th
     sleep(Duration::from_millis(1)).await;
     ear.heard();
     supervision.reload_begins().await;
-    supervision.reload_ended(Err("sidegate.toml:1:1\n  no such key".to_owned())).await;
+    supervision.reload_ended(Err("sidegate.toml:1:1: no such key\n  | x = 1".to_owned())).await;
     sleep(Duration::from_secs(3)).await;
     let heard = ear.heard();
     assert!(heard[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");
-    assert_eq!(heard[1..], [format!("READY=1\nSTATUS=reload refused: sidegate.toml:1:1 no such key; {KNOWN}\n")]);
+    assert_eq!(heard[1..], [format!("READY=1\nSTATUS=reload refused: sidegate.toml:1:1: no such key; {KNOWN}\n")]);
     supervision.reload_begins().await;
     supervision.reload_ended(Ok(())).await;
     assert_eq!(ear.heard()[1], format!("READY=1\nSTATUS={KNOWN}\n"));
