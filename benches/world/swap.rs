@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sidegate::discovery::List;
-use sidegate::dns::{Config, Plane, Question, Upstreams, ZoneAnswer, rtype};
+use sidegate::dns::{Config, Encrypted, Plane, Question, Upstreams, ZoneAnswer, rtype};
 use sidegate::policy::{Binding, Knowledge, Networks, Origin, PrivateIds, Table};
 use tokio::sync::watch;
 
@@ -50,6 +50,8 @@ pub fn compare(list: &Arc<List>, measured: bool) {
     let tables = watch::Sender::new(Arc::new(first));
     let config = Config {
         listen: vec![([127, 0, 0, 1], 0).into()],
+        encrypted: Encrypted::default(),
+        whole_vpc: false,
         workers: NonZeroUsize::MIN,
         clients: Networks::private(),
         upstreams: Upstreams::default(),
