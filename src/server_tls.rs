@@ -268,7 +268,7 @@ mod tests {
         let certificate = Certificate::read(files.clone()).unwrap();
         let before = shown(&certificate);
         // As while the one is replaced and the other is not.
-        write(&files, &(second.0.clone(), first.1.clone()));
+        write(&files, &(second.0.clone(), first.1));
         certificate.refresh();
         assert_eq!(shown(&certificate), before);
         fs::remove_file(&files.key).unwrap();

@@ -50,6 +50,8 @@ pub fn compare(list: &Arc<List>, measured: bool) {
     let tables = watch::Sender::new(Arc::new(first));
     let config = Config {
         listen: vec![([127, 0, 0, 1], 0).into()],
+        encrypted: Encrypted::default(),
+        whole_vpc: false,
         workers: NonZeroUsize::MIN,
         clients: Networks::private(),
         upstreams: Upstreams::default(),

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn nothing_else_is_padded() {
-        for (query, addresses) in [(query(&[]), 1), (query(&[0, 12, 0, 0]), 4090)] {
+        for (query, addresses) in [(query(&[]), 1), (query(&[0, 12, 0, 0]), 4093)] {
             let before = reply(&query, addresses);
             let mut after = before.clone();
             pad(&query, &mut after);

@@ -172,3 +172,23 @@ async fn a_head_that_is_too_long_and_one_that_never_ends_close_the_connection() 
     stream.flush().await.unwrap();
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end to it");
 }
+
+#[tokio::test]
+async fn a_client_that_takes_back_what_it_asks_is_gone_soon() {
+    let (upstream, shown) = (upstream().await, Shown::new());
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
+    let mut client = shown.doh(&gate, Version::HTTP_2).await;
+    let mut taken_back = 0;
+    loop {
+        let query = Ask::new(&format!("slow{taken_back}.example.com"), A).to_wire();
+        match tokio::time::timeout(Duration::from_millis(5), client.send(post(&query))).await {
+            Ok(Err(_)) => break,
+            Ok(Ok(_)) => {}
+            Err(_) => taken_back += 1,
+        }
+        assert!(taken_back < 2000, "it goes on for ever");
+    }
+    assert!(taken_back >= 100);
+    let mut other = shown.doh(&gate, Version::HTTP_2).await;
+    assert_eq!(data(&read(other.post(&private()).await.body())), ["10.0.0.1"], "others are served");
+}

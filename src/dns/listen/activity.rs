@@ -79,7 +79,7 @@ mod tests {
             let first = activity.begin();
             tokio::time::advance(Duration::from_secs(1)).await;
             assert_eq!(activity.idle_since(), None);
-            drop(UnderWay { answered, ..activity.begin() });
+            activity.begin().answered = answered;
             drop(first);
         }
         assert_eq!(activity.idle_since(), Some(began + Duration::from_secs(2)));
