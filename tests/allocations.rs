@@ -9,8 +9,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sidegate::dns::upstream::{Server, Upstreams};
-use sidegate::dns::{Cache, Outcome, Question, ReplyLimit, Resolver, Sources, Upstreams as Servers, respond, rtype};
+use sidegate::dns::upstream::{Protocol, Server, Upstreams};
+use sidegate::dns::{
+    Cache, Found, Outcome, Question, ReplyLimit, Resolver, Sources, Tally, Upstreams as Servers, Way, respond, rtype,
+};
 use sidegate::policy::{Addresses, Endpoint, Knowledge, Origin, PrivateIds, Table, Upstream};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -112,6 +114,16 @@ fn private_names_that_resolve_to_the_forwarder_cost_none_either() {
         let packet = query(&format!("{name}.{ZONE}"), qtype, true);
         assert_eq!(cost_with(&packet, sources), ((Outcome::Reply, 0), answers), "{name} {qtype}");
     }
+}
+
+#[test]
+fn counting_a_query_costs_none_once_its_thread_has_counted_one() {
+    let tally = Tally::default();
+    let count = || tally.count(Protocol::Udp, Way::Endpoint, Found::Here, 0);
+    count();
+    let before = COUNT.get();
+    (0..100).for_each(|_| count());
+    assert_eq!(COUNT.get() - before, 0);
 }
 
 /// Two addresses.
