@@ -9,9 +9,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sidegate::dns::upstream::{Server, Upstreams};
+use sidegate::dns::upstream::{Protocol, Server, Upstreams};
 use sidegate::dns::{
-    Cache, Outcome, Question, ReplyLimit, Resolver, Service, Sources, Upstreams as Servers, respond, rtype,
+    Cache, Found, Outcome, Question, ReplyLimit, Resolver, Service, Sources, Tally, Upstreams as Servers, Way, respond,
+    rtype,
 };
 use sidegate::policy::{Addresses, Endpoint, Knowledge, Networks, Origin, PrivateIds, Table, Upstream};
 use tokio::net::UdpSocket;
@@ -136,6 +137,16 @@ async fn a_listener_allocates_nothing_whether_somebody_looks_at_its_decisions_or
         }
     }
     assert_eq!(service.counters.decided.look(Instant::now()).len(), 2, "those of the second round");
+}
+
+#[test]
+fn counting_a_query_costs_none_once_its_thread_has_counted_one() {
+    let tally = Tally::default();
+    let count = || tally.count(Protocol::Udp, Way::Endpoint, Found::Here, 0);
+    count();
+    let before = COUNT.get();
+    (0..100).for_each(|_| count());
+    assert_eq!(COUNT.get() - before, 0);
 }
 
 /// Two addresses.

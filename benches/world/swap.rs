@@ -56,8 +56,6 @@ pub fn compare(list: &Arc<List>, measured: bool) {
         clients: Networks::private(),
         upstreams: Upstreams::default(),
         answer: ZoneAnswer::Endpoint,
-        encrypted: Encrypted::default(),
-        whole_vpc: false,
         egress_proxy: None,
         extra_roots: Vec::new(),
     };
