@@ -25,8 +25,8 @@ pub enum Refusal {
     #[error("{} may not be changed by anybody, root neither: take its attribute off by chattr -i", .path.display())]
     Immutable { path: PathBuf },
     #[error(
-        "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container; where that \
-         cannot be, set HTTPS_PROXY for the application instead",
+        "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container, or set \
+         HTTPS_PROXY for the application instead; in a systemd unit use ExecStartPost=+sidegate resolv-conf install",
         .path.display()
     )]
     ReadOnly { path: PathBuf },

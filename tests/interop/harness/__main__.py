@@ -4,7 +4,7 @@ import argparse
 import sys
 import traceback
 
-from . import clients, commands, compare, discovery, faults, forward, matrix, policy, tools
+from . import clients, commands, compare, discovery, ecs, faults, forward, matrix, policy, tools
 from .processes import ProcessError
 from .report import Report
 from .world import World
@@ -19,9 +19,10 @@ PARTS = {
     "commands": commands.check,
     "forward": forward.check,
     "discovery": discovery.check,
+    "ecs": ecs.check,
 }
 #: What --short leaves out.
-LONG = {"faults"}
+LONG = {"faults", "ecs"}
 
 
 def main():
