@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from .ecs_task import BEFORE, NAMES, NOBODY, Application, Load, Task
+from .ecs_task import BEFORE, NAMES, NOBODY, Application, Calls, Load, Task
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .processes import wait_until
 from .world import LOCAL, UNBOUND, VPC
@@ -55,13 +55,15 @@ def by_resolv_conf(report, task, application):
 
 def under_load(report, task, application, sidecar, configuration):
     report.section("ECS: the sidecar under load; each look-up is one getaddrinfo of glibc or musl")
-    load = Load(application)
-    time.sleep(0.5)
-    for _ in range(10):
-        sidecar.signal(signal.SIGHUP)
-        time.sleep(0.3)
-    load.end()
-    report.check(f"10 reloads: {load}", load.none_lost())
+    for proxy in (None, False, True):
+        load = Load(application) if proxy is None else Calls(application, proxy)
+        time.sleep(1)
+        for _ in range(10):
+            sidecar.signal(signal.SIGHUP)
+            time.sleep(0.3)
+        load.end()
+        way = {None: "", False: " by resolv.conf", True: " by HTTPS_PROXY"}[proxy]
+        report.check(f"10 reloads: {load}{way}", load.none_lost())
 
     load = Load(application)
     time.sleep(1)
@@ -253,6 +255,14 @@ def refusals(report, task, application):
     report.section("ECS: HTTPS_PROXY, resolv.conf as it was")
     reach_both(report, application, "HTTPS_PROXY", proxy=True)
     report.check("resolv.conf is untouched", task.is_untouched())
+    calls = Calls(application, proxy=True)
+    time.sleep(2)
+    sidecar.signal(signal.SIGKILL)
+    sidecar.wait(5)
+    sidecar = task.up(quiet)
+    time.sleep(1)
+    calls.end()
+    report.check(f"kill -9 and a start at once: {calls} by HTTPS_PROXY", calls.error if calls.lost == calls.calls else [])
     sidecar.stop()
 
 

@@ -136,7 +136,7 @@ class Application:
                 task._run([*compiler, "-O1", "-Wall", "-Werror", "-D_GNU_SOURCE", "-o", out, source])
         authority = task.world.authority
         os.chmod(authority, 0o644)
-        for fetch in ("fetch.sh", "fetch.py"):
+        for fetch in ("fetch.sh", "fetch.py", "calls.py"):
             shutil.copy(SOURCES / fetch, self.home)
         trust = self.home / "trust.p12"
         self.fetchers = {
@@ -169,19 +169,51 @@ class Application:
                 if got != sorted(wanted) and not (name == "www.example.com" and set(wanted) <= set(got)):
                     yield f"{library}, {name}: {found.get(name)}, exit {code} {error}"
 
+    def environment(self, proxy):
+        authority = str(self.task.world.authority)
+        way = {"HTTPS_PROXY": "http://127.0.0.1:3128"} if proxy else {}
+        return {**os.environ, "CURL_CA_BUNDLE": authority, "REQUESTS_CA_BUNDLE": authority, "TMPDIR": "/tmp", **way}
+
     def status(self, fetcher, host, proxy=False):
         """What a call to an API comes to."""
-        authority = str(self.task.world.authority)
-        env = {**os.environ, "CURL_CA_BUNDLE": authority, "REQUESTS_CA_BUNDLE": authority, "TMPDIR": "/tmp"}
+        env = self.environment(proxy)
         command = list(self.fetchers[fetcher])
-        if proxy:
-            env["HTTPS_PROXY"] = "http://127.0.0.1:3128"
-            if "Java" in fetcher:
-                command[1:1] = ["-Dhttps.proxyHost=127.0.0.1", "-Dhttps.proxyPort=3128"]
+        if proxy and "Java" in fetcher:
+            command[1:1] = ["-Dhttps.proxyHost=127.0.0.1", "-Dhttps.proxyPort=3128"]
         code, out, error = run(
             [*self.task.container(NOBODY), *command], 60, env=env, stdin=f"GET https://{host}/prod/bytes/10 -\n"
         )
         return out.split("\t")[0] if code == 0 and out and not out.startswith("ERROR") else f"{code} {out}{error}"
+
+
+class Calls:
+    """HTTPS calls to both APIs without end, by the proxy or by resolv.conf, and what came of them."""
+
+    def __init__(self, application, proxy):
+        command = [*application.task.container(NOBODY), sys.executable, application.home / "calls.py"]
+        self._child = subprocess.Popen(
+            [*map(str, command), *(f"https://{host}/prod/bytes/10" for host in (PRIVATE, GATEWAY))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=application.environment(proxy),
+        )
+
+    def end(self):
+        """Ends it and sums up."""
+        self._child.send_signal(signal.SIGTERM)
+        out, self.error = self._child.communicate(timeout=60)
+        if self._child.returncode != 0:
+            raise ProcessError(f"calls: {self._child.returncode} {out}{self.error[-500:]}")
+        self.calls, self.lost, self.slowest = map(int, out.split())
+        return self
+
+    def __str__(self):
+        return f"{self.calls} HTTPS calls, {self.lost} lost, slowest {self.slowest} ms"
+
+    def none_lost(self):
+        return [str(self), self.error[-900:]] if self.lost or self.calls < 20 else []
 
 
 class Load:
