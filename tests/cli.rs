@@ -68,6 +68,27 @@ fn resolv_conf_is_put_back_whatever_the_configuration_is_and_left_alone_where_it
 }
 
 #[test]
+fn a_restore_that_is_killed_at_any_moment_leaves_a_file_that_the_next_one_puts_right() {
+    let lab = Lab::new("");
+    let file = lab.file.with_file_name("resolv.conf");
+    let before = b"search a\nnameserver 10.0.0.2";
+    let step = sidegate::resolv_conf::install(before, [127, 0, 0, 1].into(), false);
+    let sidegate::resolv_conf::Step::Write(taken) = step else { panic!("{step:?}") };
+    let restore = || lab.command(&["resolv-conf", "restore", "--file", file.to_str().unwrap()]);
+    for pause in 0..30 {
+        std::fs::write(&file, &taken).unwrap();
+        let mut child = restore().stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(pause * 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = std::fs::read(&file).unwrap();
+        assert!(!sidegate::resolv_conf::name_servers(&left).is_empty(), "{:?}", String::from_utf8_lossy(&left));
+        assert_eq!(run(restore()).0, Some(0));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
+#[test]
 fn resolv_conf_cannot_lead_to_another_port_than_53() {
     let lab = Lab::new(&listening(5300, ""));
     let file = lab.file.with_file_name("resolv.conf");
