@@ -28,6 +28,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(in crate::app) struct TakeOver {
     place: Arc<Place>,
     task: AbortHandle,
+    totals: Arc<Totals>,
     servers: watch::Receiver<Vec<IpAddr>>,
 }
 
@@ -38,7 +39,7 @@ impl TakeOver {
         let watcher = Watcher {
             place: Arc::clone(&place),
             taken,
-            totals,
+            totals: Arc::clone(&totals),
             news,
             has_it: false,
             silences: 0,
@@ -46,7 +47,7 @@ impl TakeOver {
             due: None,
             said: String::new(),
         };
-        Self { place, task: tokio::spawn(watcher.follow()).abort_handle(), servers }
+        Self { place, task: tokio::spawn(watcher.follow()).abort_handle(), totals, servers }
     }
 
     pub(in crate::app) fn place(&self) -> &Place {
@@ -73,6 +74,7 @@ impl Drop for TakeOver {
     fn drop(&mut self) {
         self.task.abort();
         self.place.give_back();
+        self.totals.leads_to_us.store(false, Ordering::Relaxed);
     }
 }
 
