@@ -272,7 +272,7 @@ impl App {
     }
 
     /// Ends in good order: not ready at once, served on for `linger`, then listeners close and what is in flight ends
-    /// within `grace`. Where resolv.conf leads to us, it is put back [`REREAD`] before they close.
+    /// within `grace`. Where resolv.conf leads to us, it is put back five seconds before they close.
     pub async fn drain(mut self) {
         self.readiness.drain();
         drop(self.reload_requests);

@@ -211,15 +211,14 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     for reloaded in [false, true] {
         if reloaded {
             app.reload(lab.config([127, 0, 0, 2], "take_over = true")).await.unwrap();
-            app.reload(config.clone()).await.unwrap();
         }
         let pending = sidegate::admin::client::ask(app.admin_address().unwrap(), "/ready").await.unwrap_err();
-        assert_eq!(pending, "/ready: pending: dns.take_over");
+        assert!(pending.contains("dns.take_over"), "{pending}");
     }
     assert_eq!(lab.text(), b"nameserver 127.0.0.7\n");
     let _late = DnsServer::start_at(([127, 0, 0, 7], lab.port).into(), zones([10, 7, 7, 7])).await.unwrap();
     timeout(PATIENCE, app.is_ready()).await.unwrap();
-    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    assert_eq!(name_servers(&lab.text()), [ip([127, 0, 0, 2])]);
 }
 
 #[tokio::test]
