@@ -316,6 +316,9 @@ impl App {
         discovery.catch_up(&before).await;
         // A listener that goes must not be what resolv.conf leads to.
         let moves = self.take_over.as_ref().map(TakeOver::place) != place.as_ref();
+        // What is still waited for stays so; who was ready before is.
+        let waits = moves && self.readiness.state() != admin::State::Ready;
+        let taken = waits.then(|| self.readiness.block(TAKE_OVER));
         let left = self.take_over.as_ref().map(|take_over| take_over.place().again());
         if let Some(take_over) = self.take_over.take_if(|_| moves) {
             take_over.end().await;
@@ -324,7 +327,7 @@ impl App {
         if moves {
             let place = if changed.is_ok() { place } else { left };
             let totals = &self.take_over_totals;
-            self.take_over = place.map(|place| TakeOver::start(place, None, Arc::clone(totals)));
+            self.take_over = place.map(|place| TakeOver::start(place, taken, Arc::clone(totals)));
         }
         changed?;
         self.vpc_is_set = config.vpc_is_set;
@@ -345,7 +348,7 @@ impl App {
     }
 
     /// Ends in good order: not ready at once, served on for `linger`, then listeners close and what is in flight ends
-    /// within `grace`. Where resolv.conf leads to us, it is put back [`REREAD`] before they close.
+    /// within `grace`. Where resolv.conf leads to us, it is put back five seconds before they close.
     pub async fn drain(mut self) {
         self.readiness.drain();
         drop(self.reload_requests);

@@ -49,6 +49,57 @@ fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+#[test]
+fn resolv_conf_is_put_back_whatever_the_configuration_is_and_left_alone_where_it_is_not_ours() {
+    let lab = Lab::new("no_such_key = 1");
+    let file = lab.file.with_file_name("resolv.conf");
+    let before = b"search a\r\nnameserver 10.0.0.2";
+    let step = sidegate::resolv_conf::install(before, [127, 0, 0, 1].into(), false);
+    let sidegate::resolv_conf::Step::Write(taken) = step else { panic!("{step:?}") };
+    std::fs::write(&file, taken).unwrap();
+    let restore = || run(lab.command(&["resolv-conf", "restore", "--file", file.to_str().unwrap()]));
+    let (code, out, _) = restore();
+    assert_eq!((code, out), (Some(0), format!("{} is as it was\n", file.display())));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let (code, out, _) = restore();
+    assert_eq!(code, Some(0));
+    assert!(out.ends_with("does not lead to a Sidegate: nothing to put back\n"), "{out}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_leaves_a_file_that_the_next_one_puts_right() {
+    let lab = Lab::new("");
+    let file = lab.file.with_file_name("resolv.conf");
+    let before = b"search a\nnameserver 10.0.0.2";
+    let step = sidegate::resolv_conf::install(before, [127, 0, 0, 1].into(), false);
+    let sidegate::resolv_conf::Step::Write(taken) = step else { panic!("{step:?}") };
+    let restore = || lab.command(&["resolv-conf", "restore", "--file", file.to_str().unwrap()]);
+    for pause in 0..30 {
+        std::fs::write(&file, &taken).unwrap();
+        let mut child = restore().stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(pause * 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = std::fs::read(&file).unwrap();
+        assert!(!sidegate::resolv_conf::name_servers(&left).is_empty(), "{:?}", String::from_utf8_lossy(&left));
+        assert_eq!(run(restore()).0, Some(0));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    }
+}
+
+#[test]
+fn resolv_conf_cannot_lead_to_another_port_than_53() {
+    let lab = Lab::new(&listening(5300, ""));
+    let file = lab.file.with_file_name("resolv.conf");
+    std::fs::write(&file, "nameserver 10.0.0.2\n").unwrap();
+    let (code, _, error) = run(lab.command(&["resolv-conf", "install", "--file", file.to_str().unwrap()]));
+    assert_eq!(code, Some(1));
+    let wanted = "sidegate: resolv.conf knows port 53 alone, and dns.listen is 127.0.0.1:5300: add \"127.0.0.1:53\"\n";
+    assert_eq!(error, wanted);
+    assert_eq!(std::fs::read(&file).unwrap(), b"nameserver 10.0.0.2\n");
+}
+
 /// Static ids and endpoint; upstreams that nobody serves.
 fn listening(dns: u16, admin: &str) -> String {
     format!(

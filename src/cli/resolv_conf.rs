@@ -63,14 +63,14 @@ pub(super) fn restore(path: &Path) -> ExitCode {
     let path = path.display();
     match change.map(|change| change.step) {
         Ok(Step::Write(_)) => say(format!("{path} is as it was")),
+        Ok(Step::Nothing | Step::Neighbour(_)) => {
+            say(format!("{path} does not lead to a Sidegate: nothing to put back"));
+        }
         Ok(Step::Unknown) => {
             complain(format!(
                 "{path} is taken over in a form that this version does not know: restore it by the newer one"
             ));
             return ExitCode::FAILURE;
-        }
-        Ok(Step::Nothing | Step::Neighbour(_)) => {
-            say(format!("{path} does not lead to a Sidegate: nothing to put back"))
         }
         Err(refusal) => {
             complain(refusal);

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 /// Why the file stays as it is; each says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("{} leads to {}, which {manager} writes: {}", .path.display(), .target.display(), .manager.cure())]
-    Managed { path: PathBuf, target: PathBuf, manager: Manager },
+    #[error("{} leads to {}, which {writer} writes: {}", .path.display(), .target.display(), .writer.cure())]
+    Managed { path: PathBuf, target: PathBuf, writer: Writer },
     #[error("{} is not there: create it with a nameserver line, or bind-mount one to its place", .path.display())]
     Missing { path: PathBuf },
     #[error("{} leads to {}, which is not there: remove the link, and create a file with a nameserver line", .path.display(), .target.display())]
@@ -25,8 +25,8 @@ pub enum Refusal {
     #[error("{} may not be changed by anybody, root neither: take its attribute off by chattr -i", .path.display())]
     Immutable { path: PathBuf },
     #[error(
-        "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container; where that \
-         cannot be, set HTTPS_PROXY for the application instead",
+        "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container, or set \
+         HTTPS_PROXY for the application instead; in a systemd unit use ExecStartPost=+sidegate resolv-conf install",
         .path.display()
     )]
     ReadOnly { path: PathBuf },
@@ -38,14 +38,14 @@ pub enum Refusal {
 
 /// Who writes what the link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub enum Writer {
     Resolved,
     NetworkManager,
     Resolvconf,
     Other,
 }
 
-impl std::fmt::Display for Manager {
+impl std::fmt::Display for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Resolved => "systemd-resolved",
@@ -56,7 +56,7 @@ impl std::fmt::Display for Manager {
     }
 }
 
-impl Manager {
+impl Writer {
     /// Of a link's target. All of them keep what they write below /run.
     fn of(target: &Path) -> Option<Self> {
         let target = target.strip_prefix("/var").map_or(target.to_owned(), |below| Path::new("/").join(below));
@@ -99,8 +99,8 @@ pub(super) fn unless_ours(path: &Path) -> Result<(), Refusal> {
         let next = without_dots(&path.parent().unwrap_or(Path::new("/")).join(link));
         let end = fs::canonicalize(path).ok();
         let target = end.clone().unwrap_or_else(|| next.clone());
-        if let Some(manager) = Manager::of(&next).or_else(|| Manager::of(&target)) {
-            return Err(Refusal::Managed { path: path.to_owned(), target: next, manager });
+        if let Some(writer) = Writer::of(&next).or_else(|| Writer::of(&target)) {
+            return Err(Refusal::Managed { path: path.to_owned(), target: next, writer });
         }
         if end.is_none() {
             return Err(Refusal::Dangling { path: path.to_owned(), target });
@@ -141,17 +141,17 @@ mod tests {
 
     #[test]
     fn who_writes_the_file_is_told_by_where_it_is() {
-        for (target, manager) in [
-            ("/run/systemd/resolve/stub-resolv.conf", Some(Manager::Resolved)),
-            ("/run/systemd/resolve/resolv.conf", Some(Manager::Resolved)),
-            ("/var/run/NetworkManager/resolv.conf", Some(Manager::NetworkManager)),
-            ("/run/resolvconf/resolv.conf", Some(Manager::Resolvconf)),
-            ("/etc/resolvconf/run/resolv.conf", Some(Manager::Resolvconf)),
-            ("/run/netconfig/resolv.conf", Some(Manager::Other)),
+        for (target, writer) in [
+            ("/run/systemd/resolve/stub-resolv.conf", Some(Writer::Resolved)),
+            ("/run/systemd/resolve/resolv.conf", Some(Writer::Resolved)),
+            ("/var/run/NetworkManager/resolv.conf", Some(Writer::NetworkManager)),
+            ("/run/resolvconf/resolv.conf", Some(Writer::Resolvconf)),
+            ("/etc/resolvconf/run/resolv.conf", Some(Writer::Resolvconf)),
+            ("/run/netconfig/resolv.conf", Some(Writer::Other)),
             ("/etc/resolv.conf.static", None),
             ("/running/resolv.conf", None),
         ] {
-            assert_eq!(Manager::of(Path::new(target)), manager, "{target}");
+            assert_eq!(Writer::of(Path::new(target)), writer, "{target}");
         }
         assert_eq!(without_dots(Path::new("/etc/../run/./x")), Path::new("/run/x"));
     }

@@ -19,7 +19,7 @@ use crate::resolv_conf::{self, Step, Taken, Text};
 const POLL: Duration = Duration::from_secs(1);
 /// A neighbour that did not answer this often in a row has left the file behind.
 const SILENCES: u32 = 3;
-/// A rewrite so soon after ours is a fight: each time we wait twice as long, up to [`LONGEST`].
+/// A rewrite so soon after another one is a fight: each time we wait twice as long, up to [`LONGEST`].
 const QUIET: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -28,6 +28,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(in crate::app) struct TakeOver {
     place: Arc<Place>,
     task: AbortHandle,
+    totals: Arc<Totals>,
     servers: watch::Receiver<Vec<IpAddr>>,
 }
 
@@ -38,7 +39,7 @@ impl TakeOver {
         let watcher = Watcher {
             place: Arc::clone(&place),
             taken,
-            totals,
+            totals: Arc::clone(&totals),
             news,
             has_it: false,
             silences: 0,
@@ -46,7 +47,7 @@ impl TakeOver {
             due: None,
             said: String::new(),
         };
-        Self { place, task: tokio::spawn(watcher.follow()).abort_handle(), servers }
+        Self { place, task: tokio::spawn(watcher.follow()).abort_handle(), totals, servers }
     }
 
     pub(in crate::app) fn place(&self) -> &Place {
@@ -73,6 +74,7 @@ impl Drop for TakeOver {
     fn drop(&mut self) {
         self.task.abort();
         self.place.give_back();
+        self.totals.leads_to_us.store(false, Ordering::Relaxed);
     }
 }
 
@@ -166,7 +168,6 @@ impl Watcher {
         real_answer::ask(self.place.listener()).await.map_err(anyhow::Error::msg)?;
         if let Step::Write(_) = self.place.install(replaces).await?.step {
             self.totals.writes.fetch_add(1, Ordering::Relaxed);
-            self.fight.wrote(Instant::now());
             tracing::info!(path = %self.place.path.display(), address = %self.place.address, "resolv.conf leads here");
             self.is_ours();
         }
@@ -193,19 +194,16 @@ impl Watcher {
 /// Two programs that each want the file their way.
 #[derive(Debug, Default)]
 struct Fight {
+    /// When the other one wrote it last.
     written: Option<Instant>,
     last: Duration,
 }
 
 impl Fight {
-    fn wrote(&mut self, now: Instant) {
-        self.written = Some(now);
-    }
-
     /// How long to leave the file to the other one that wrote it now.
     fn wait(&mut self, now: Instant) -> Duration {
         // After as long as we waited, and then some, it is another story.
-        let is_fight = self.written.is_some_and(|written| now < written + QUIET + self.last);
+        let is_fight = self.written.replace(now).is_some_and(|written| now < written + QUIET + self.last);
         self.last = if is_fight { (self.last * 2).clamp(POLL, LONGEST) } else { Duration::ZERO };
         self.last
     }
@@ -219,17 +217,13 @@ mod tests {
     fn who_is_rewritten_again_and_again_waits_longer_each_time_and_starts_over_after_quiet() {
         let mut fight = Fight::default();
         let mut now = Instant::now();
-        assert_eq!(fight.wait(now), Duration::ZERO, "the first is none");
         let mut waits = Vec::new();
-        for _ in 0..11 {
-            fight.wrote(now);
-            now += POLL;
+        for _ in 0..12 {
             let wait = fight.wait(now);
             waits.push(wait.as_secs());
-            now += wait;
+            now += wait + POLL;
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        fight.wrote(now);
+        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         now += QUIET + LONGEST;
         assert_eq!(fight.wait(now), Duration::ZERO);
     }

@@ -11,6 +11,7 @@ from . import (
     discovery,
     doctor,
     ec2,
+    ecs,
     eks,
     faults,
     forward,
@@ -46,11 +47,12 @@ PARTS = {
     "readme": readme.check,
     "page": page,
     "ec2": ec2.check,
+    "ecs": ecs.check,
     "eks": eks.check,
     "vpc": vpc.check,
 }
 #: What --short leaves out.
-LONG = {"faults", "page", "ec2", "eks", "vpc"}
+LONG = {"faults", "page", "ec2", "ecs", "eks", "vpc"}
 
 
 def main():
