@@ -138,7 +138,7 @@ impl Cause {
             Cause::NoRouteOut => "no way out to the internet",
             Cause::PublicDnsUnreachable => "public DNS cannot be asked",
             Cause::PublicDnsCaptured => "upstream.public is a resolver of the VPC",
-            Cause::DnsFailing => "the system's resolver fails",
+            Cause::DnsFailing => "a resolver fails",
             Cause::ListMissing => "Sidegate has no list of private APIs yet",
             Cause::NotApiGateway => "not an API Gateway name",
             Cause::ApiError => "the API's own answer",

@@ -8,7 +8,7 @@
 //! - [`Observations`]: what was seen
 //! - [`diagnose`]: what it means. Pure: `reply` reads one HTTP answer, `forbidden` ranks what one of them leaves open,
 //!   [`Cause`] names what there is, `advice` what to do
-//! - [`notes`]: what was seen beside the cause
+//! - [`notes()`]: what was seen beside the cause
 
 mod advice;
 mod cause;
