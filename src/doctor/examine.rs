@@ -243,10 +243,11 @@ impl Calls<'_> {
         probe(&destination, bare.as_ref().unwrap_or(self.request), &self.around.tls, self.deadline).await
     }
 
-    /// Where nothing but `Forbidden` came, a path that no API has tells whether the stage stands.
+    /// Where `Forbidden` came, a path that no API has tells whether the stage stands. Not where Sidegate would lead to a
+    /// place that serves the call: that says enough.
     async fn control(&self, seen: &mut Observations) {
         let Some(control) = self.request.control() else { return };
-        if knows(&seen.endpoint) || knows(&seen.internet) {
+        if seen.at(seen.with_sidegate).is_some_and(knows) {
             return;
         }
         let deadline = self.deadline.min(Instant::now() + CONTROL);

@@ -113,12 +113,13 @@ async fn converse(
         Err(Outcome::TlsRefused(why)) if asked.was() => return Err(wants_certificate(why)),
         stream => stream?,
     };
+    let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
     match timeout_at(deadline, exchange(stream, request)).await {
         // Since TLS 1.3 a client only hears that its certificate is missed when it reads (RFC 8446 section 4.4.2.4).
         Ok(Err(why)) if asked.was() => Err(wants_certificate(why)),
         Ok(Ok(reply)) if asked.was() && reply.status == 403 => Err(wants_certificate("403 without one".to_owned())),
         Ok(Err(why)) => Err(Outcome::NoAnswer(why)),
-        Ok(Ok(reply)) => Ok(reply),
+        Ok(Ok(reply)) => Ok(Reply { tls: version.map(str::to_owned), ..reply }),
         Err(_) => Err(Outcome::NoAnswer(format!("no answer within {} s", ANSWER.as_secs()))),
     }
 }
@@ -182,6 +183,7 @@ fn reply(status: u16, headers: &HeaderMap) -> Reply {
     let request_id = marks.into_iter().find_map(|name| Some((name.to_owned(), of(name)?)));
     Reply {
         status,
+        tls: None,
         error_type: of("x-amzn-errortype").map(|text| text.split(':').next().unwrap_or_default().to_owned()),
         request_id,
         waf_action: of("x-amzn-waf-action"),

@@ -41,7 +41,7 @@ async fn another_method_goes_to_one_place_and_a_plain_get_to_both() {
     let mut seen = lab.seen.lock().unwrap().clone();
     seen.sort();
     let expected = [(ENDPOINT, "GET /prod/orders".to_owned()), (INTERNET, "GET /prod/orders".to_owned())];
-    assert_eq!(seen, expected, "and no control where one side serves it");
+    assert_eq!(seen, expected, "and no control where the right side serves it");
 }
 
 /// A signature may stand in it.
