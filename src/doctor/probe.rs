@@ -40,8 +40,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(4);
 /// Addresses tried at most.
 const MAX_ADDRESSES: usize = 4;
-/// Octets of a body that are looked at.
+/// Characters of a body that are kept, and octets that are read.
 const MAX_BODY: usize = 4 << 10;
+const READ: usize = 2 * MAX_BODY;
 /// Characters of a header that is shown.
 const MAX_HEADER: usize = 200;
 
@@ -196,17 +197,17 @@ fn reply(status: u16, headers: &HeaderMap) -> Reply {
 async fn start_of(mut body: Incoming) -> String {
     let mut start = Vec::new();
     let read = async {
-        while start.len() < MAX_BODY
+        while start.len() < READ
             && let Some(Ok(frame)) = body.frame().await
         {
             if let Some(data) = frame.data_ref() {
-                start.extend_from_slice(&data[..data.len().min(MAX_BODY - start.len())]);
+                start.extend_from_slice(&data[..data.len().min(READ - start.len())]);
             }
         }
     };
     // What is late is left out; an answer was had.
     let _ = timeout(Duration::from_secs(1), read).await;
-    printable(&start, MAX_BODY)
+    printable(&start, READ)
 }
 
 /// A text that steers no terminal.
@@ -215,10 +216,11 @@ fn printable(bytes: &[u8], most: usize) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n').take(most).collect()
 }
 
-/// A server may repeat what it was sent.
+/// A server may repeat what it was sent. Cut only afterwards, so that nothing stays of a secret at the end.
 fn redacted(body: &str, request: &Request) -> String {
-    let values = request.headers.iter().filter_map(|(_, value)| value.to_str().ok()).filter(|value| !value.is_empty());
-    values.fold(body.to_owned(), |body, value| body.replace(value, "[redacted]"))
+    let secrets = request.secrets();
+    let shown = secrets.iter().fold(body.to_owned(), |body, secret| body.replace(secret, "[redacted]"));
+    shown.chars().take(MAX_BODY).collect()
 }
 
 /// An error with what lies beneath it, each said once.

@@ -68,10 +68,10 @@ async fn a_body_that_repeats_a_secret_is_kept_without_it_and_a_good_one_not_at_a
     let echoes = |status: u16| {
         Manner::Says(Arc::new(move |request| {
             let key = request.headers().get("x-api-key").map_or("", |key| key.to_str().unwrap());
-            marked(status, "", &format!("you sent {key}"))
+            marked(status, "", &format!("{} and {key}", request.uri()))
         }))
     };
-    for (status, body) in [(418, "you sent [redacted]"), (200, "")] {
+    for (status, body) in [(418, "/prod/orders?[redacted] and [redacted]"), (200, "")] {
         let lab = Lab { policy: LISTED, endpoint: echoes(status), ..Lab::default() }.start().await;
         let seen = lab.examine(&with_key(PRIVATE)).await;
         assert_eq!(seen.endpoint.outcome.reply().unwrap().body, body);
