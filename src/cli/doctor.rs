@@ -16,10 +16,10 @@ pub(super) const MANUAL: &str = "\
 Asks this host's resolver, the VPC's, public DNS and Sidegate for the name, calls it through the VPC endpoint and over the \
 internet, and names the cause with one thing to do. It is over within 15 s and changes nothing. Sidegate need not run.
 
-The call is a GET: HEAD loses the body that tells causes apart, and is another method to API Gateway. Without --header and \
---method it is made on both paths, and where the answer is {\"message\":\"Forbidden\"} once more for a path in the same stage \
-that no API has. With either, it is made only where the policy of this configuration sends it. Methods with a body are sent \
-without one.
+The call is a GET: HEAD loses the body that tells causes apart, and is another method to API Gateway. It is made on both \
+paths, to the internet without its query unless the name is public; and where the answer is {\"message\":\"Forbidden\"} once \
+more, for a path in the same stage that no API has. With headers, or a method other than HEAD, it is made only where the \
+policy of this configuration sends it. Methods with a body are sent without one.
 
 Values of headers, the query of the URL and bodies of answers below 400 are never printed. What is on a command line can \
 be seen by others on this host.

@@ -41,6 +41,11 @@ pub(super) fn advice(cause: Cause, seen: &Observations) -> String {
         Cause::MissingStage => {
             "Correct the first part of the path: a stage's name, or with a custom domain one of its base paths.".into()
         }
+        Cause::DomainAssociation => {
+            "Make a domain name access association between the domain and this VPC endpoint; it counts after some 15 \
+             minutes."
+                .into()
+        }
         Cause::MissingRoute => {
             "Correct method and path against the deployed stage (deploy the API if they are new); sign the call if the \
              method's authorization is AWS_IAM."
@@ -166,7 +171,7 @@ fn resolve_here(seen: &Observations) -> String {
     let listeners: Vec<_> = seen.sidegate.iter().map(|(address, _)| address).collect();
     let asks_us = seen.system.servers.iter().any(|(server, _)| listeners.contains(&server));
     match (asks_us, seen.running) {
-        (true, Some(running)) if running != seen.with_sidegate => {
+        (_, Some(running)) if running == seen.now && running != seen.with_sidegate => {
             "Reload the running Sidegate (SIGHUP or POST /reload): it works by another configuration than this one."
                 .into()
         }

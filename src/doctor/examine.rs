@@ -17,6 +17,7 @@ use super::places::{Places, way_of};
 use super::probe::{Destination, probe};
 use super::reply::Says;
 use super::request::Request;
+use super::verdict::knows;
 use crate::egress_proxy::{EgressProxy, Host};
 use crate::policy::{HostName, Networks, Table};
 
@@ -242,9 +243,13 @@ impl Calls<'_> {
         probe(&destination, bare.as_ref().unwrap_or(self.request), &self.around.tls, self.deadline).await
     }
 
-    /// Where `Forbidden` came from, a path that no API has tells whether its stage stands.
+    /// Where `Forbidden` came, a path that no API has tells whether the stage stands. Not where Sidegate would lead to a
+    /// place that serves the call: that says enough.
     async fn control(&self, seen: &mut Observations) {
         let Some(control) = self.request.control() else { return };
+        if seen.at(seen.with_sidegate).is_some_and(knows) {
+            return;
+        }
         let deadline = self.deadline.min(Instant::now() + CONTROL);
         let (endpoint, internet) = (&mut seen.endpoint, &mut seen.internet);
         let asked = [endpoint, internet].into_iter().chain(&mut seen.elsewhere).map(|called| {

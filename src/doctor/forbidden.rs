@@ -5,7 +5,7 @@
 //! `verdict`.
 
 use super::cause::Cause;
-use super::observations::{Answer, Observations, Outcome, Probe, Way};
+use super::observations::{Answer, Observations, Outcome, Place, Probe, Way};
 use super::reply::Says;
 
 /// What settles whether an endpoint can serve an API at all.
@@ -42,6 +42,16 @@ pub(super) fn forbidden_by_api(seen: &Observations, probe: &Probe, because: &str
     let default_name = seen.name.is_some();
     let disabled: &[Cause] = if default_name { &[Cause::DisabledDefaultEndpoint] } else { &[] };
     let of = |cause, rest: &str| Suspects::of(cause, format!("{because}{rest}"));
+    let stage_stands = probe.control.as_ref().is_some_and(|control| control.says() != Says::Forbidden);
+    if !default_name && seen.policy.way == Way::Endpoint && seen.now == Place::Endpoint && !stage_stands {
+        // Developer guide, apigateway-private-custom-domains-associations.
+        return of(
+            Cause::DomainAssociation,
+            "; a private custom domain serves the endpoints that it is associated with",
+        )
+        .or(&[Cause::MissingStage, Cause::Waf, Cause::ApiKey])
+        .decided_by("get-domain-name-access-associations lists the endpoints; get-base-path-mappings the paths");
+    }
     if seen.call.stage.is_none() {
         return of(Cause::MissingStage, "; the URL has no stage, which the default name of a REST API needs")
             .or(disabled)

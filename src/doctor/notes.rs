@@ -17,13 +17,16 @@ pub fn notes(seen: &Observations) -> Vec<String> {
     if let Some(alias) = &seen.alias_in_zone {
         notes.push(format!("an alias of {alias}"));
     }
+    let leads = |place| matches!(place, Place::Endpoint | Place::Internet);
     if let Some(running) = seen.running
         && running != seen.with_sidegate
+        && leads(running)
+        && leads(seen.with_sidegate)
     {
         notes.push(format!(
-            "the running Sidegate leads to the {}, this configuration to the {}: another configuration, or other lists",
-            running.word(),
-            seen.with_sidegate.word()
+            "the running Sidegate leads to {}, this configuration to {}: another configuration, or other lists",
+            running.who(),
+            seen.with_sidegate.who()
         ));
     }
     if let Answer::Silent(why) = &seen.vpc {

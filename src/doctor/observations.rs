@@ -92,6 +92,17 @@ pub enum Place {
 }
 
 impl Place {
+    /// As who answers there.
+    pub fn who(self) -> &'static str {
+        match self {
+            Place::Endpoint => "the endpoint",
+            Place::Internet => "the internet's side",
+            Place::Elsewhere => "an address that is neither the endpoint's nor the internet's",
+            Place::Nowhere => "nobody",
+        }
+    }
+
+    /// One word for it, in JSON too.
     pub fn word(self) -> &'static str {
         match self {
             Place::Endpoint => "endpoint",

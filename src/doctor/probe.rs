@@ -40,8 +40,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(4);
 /// Addresses tried at most.
 const MAX_ADDRESSES: usize = 4;
-/// Octets of a body that are looked at.
+/// Characters of a body that are kept, and octets that are read.
 const MAX_BODY: usize = 4 << 10;
+const READ: usize = 2 * MAX_BODY;
 /// Characters of a header that is shown.
 const MAX_HEADER: usize = 200;
 
@@ -113,12 +114,13 @@ async fn converse(
         Err(Outcome::TlsRefused(why)) if asked.was() => return Err(wants_certificate(why)),
         stream => stream?,
     };
+    let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
     match timeout_at(deadline, exchange(stream, request)).await {
         // Since TLS 1.3 a client only hears that its certificate is missed when it reads (RFC 8446 section 4.4.2.4).
         Ok(Err(why)) if asked.was() => Err(wants_certificate(why)),
         Ok(Ok(reply)) if asked.was() && reply.status == 403 => Err(wants_certificate("403 without one".to_owned())),
         Ok(Err(why)) => Err(Outcome::NoAnswer(why)),
-        Ok(Ok(reply)) => Ok(reply),
+        Ok(Ok(reply)) => Ok(Reply { tls: version.map(str::to_owned), ..reply }),
         Err(_) => Err(Outcome::NoAnswer(format!("no answer within {} s", ANSWER.as_secs()))),
     }
 }
@@ -182,6 +184,7 @@ fn reply(status: u16, headers: &HeaderMap) -> Reply {
     let request_id = marks.into_iter().find_map(|name| Some((name.to_owned(), of(name)?)));
     Reply {
         status,
+        tls: None,
         error_type: of("x-amzn-errortype").map(|text| text.split(':').next().unwrap_or_default().to_owned()),
         request_id,
         waf_action: of("x-amzn-waf-action"),
@@ -194,17 +197,17 @@ fn reply(status: u16, headers: &HeaderMap) -> Reply {
 async fn start_of(mut body: Incoming) -> String {
     let mut start = Vec::new();
     let read = async {
-        while start.len() < MAX_BODY
+        while start.len() < READ
             && let Some(Ok(frame)) = body.frame().await
         {
             if let Some(data) = frame.data_ref() {
-                start.extend_from_slice(&data[..data.len().min(MAX_BODY - start.len())]);
+                start.extend_from_slice(&data[..data.len().min(READ - start.len())]);
             }
         }
     };
     // What is late is left out; an answer was had.
     let _ = timeout(Duration::from_secs(1), read).await;
-    printable(&start, MAX_BODY)
+    printable(&start, READ)
 }
 
 /// A text that steers no terminal.
@@ -213,10 +216,11 @@ fn printable(bytes: &[u8], most: usize) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\n').take(most).collect()
 }
 
-/// A server may repeat what it was sent.
+/// A server may repeat what it was sent. Cut only afterwards, so that nothing stays of a secret at the end.
 fn redacted(body: &str, request: &Request) -> String {
-    let values = request.headers.iter().filter_map(|(_, value)| value.to_str().ok()).filter(|value| !value.is_empty());
-    values.fold(body.to_owned(), |body, value| body.replace(value, "[redacted]"))
+    let secrets = request.secrets();
+    let shown = secrets.iter().fold(body.to_owned(), |body, secret| body.replace(secret, "[redacted]"));
+    shown.chars().take(MAX_BODY).collect()
 }
 
 /// An error with what lies beneath it, each said once.

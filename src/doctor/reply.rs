@@ -7,6 +7,8 @@
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
+    /// The version of TLS that it came by.
+    pub tls: Option<String>,
     /// `x-amzn-errortype`, up to a colon: some services add a URL.
     pub error_type: Option<String>,
     /// The header by which API Gateway marks its answers, and its value.

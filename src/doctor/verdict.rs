@@ -128,21 +128,20 @@ fn public_dns_unreachable(seen: &Observations) -> Suspects {
 
 /// The place was left alone: headers, a method, or nowhere to go.
 fn not_tried(seen: &Observations, why: &str) -> Suspects {
-    let leads = format!("the system's resolver leads to the {}, the policy to the {}", seen.now.word(), {
-        seen.with_sidegate.word()
-    });
+    let (now, meant) = (seen.now.who(), seen.with_sidegate.who());
+    let leads = format!("the system's resolver leads to {now}, the policy to {meant}");
     match (seen.now, seen.with_sidegate) {
         (Place::Endpoint, Place::Internet) if seen.alias_in_zone.is_some() => {
             Suspects::of(Cause::CustomDomainCaptured, leads)
         }
         (Place::Endpoint, Place::Internet) => Suspects::of(Cause::PublicApiThroughEndpoint, leads),
         (Place::Internet, Place::Endpoint) => Suspects::of(Cause::PrivateApiFromInternet, leads),
-        _ => Suspects::of(Cause::NotProbed, format!("the {} was not called: {why}", seen.now.word())),
+        _ => Suspects::of(Cause::NotProbed, format!("{} was not called: {why}", seen.now.who())),
     }
 }
 
 fn certificate(seen: &Observations, why: &str) -> Suspects {
-    let because = format!("the certificate shown by the {} is not accepted: {why}", seen.now.word());
+    let because = format!("the certificate of {} is not accepted: {why}", seen.now.who());
     if is_captured(seen) {
         return Suspects::of(Cause::CustomDomainCaptured, because);
     }
@@ -180,7 +179,7 @@ fn no_connection(seen: &Observations, failed: &Outcome) -> Suspects {
         Outcome::Unreachable(why) | Outcome::ProxyRefused(why) => (why.clone(), Cause::EndpointUnreachable),
         other => (format!("{other:?}"), Cause::ApiError),
     };
-    let because = format!("the {}: {what}", seen.now.word());
+    let because = format!("{}: {what}", seen.now.who());
     let refused_tls = matches!(failed, Outcome::TlsRefused(_));
     match seen.now {
         Place::Endpoint if is_captured(seen) => Suspects::of(Cause::CustomDomainCaptured, because).or(&[at_endpoint]),
@@ -191,9 +190,9 @@ fn no_connection(seen: &Observations, failed: &Outcome) -> Suspects {
         Place::Endpoint if refused_tls => Suspects::of(at_endpoint, because).decided_by(
             "get-rest-api or get-domain-name shows the endpoint access mode and the security policy of the API",
         ),
-        Place::Endpoint if at_endpoint == Cause::SecurityGroup => Suspects::of(at_endpoint, because)
-            .or(&[Cause::EndpointUnreachable])
-            .decided_by("flow logs of the endpoint's interfaces: REJECT is a security group or a network ACL, nothing is a route"),
+        Place::Endpoint if at_endpoint == Cause::SecurityGroup => Suspects::of(at_endpoint, because).decided_by(
+            "flow logs of the endpoint's interfaces: REJECT is a security group or a network ACL; no entry at all, a route",
+        ),
         Place::Endpoint => Suspects::of(at_endpoint, because),
         Place::Internet if seen.with_sidegate == Place::Endpoint || knows(&seen.endpoint) => {
             Suspects::of(Cause::PrivateApiFromInternet, because).or(&[Cause::NoRouteOut])
@@ -214,7 +213,7 @@ fn no_connection(seen: &Observations, failed: &Outcome) -> Suspects {
 /// An HTTP answer.
 fn answered(seen: &Observations, probe: &Probe, reply: &Reply) -> Suspects {
     let says = reply.says();
-    let because = format!("the {} answered {}", seen.now.word(), in_words(reply));
+    let because = format!("{} answered {}", seen.now.who(), in_words(reply));
     let of = |cause| Suspects::of(cause, because.clone());
     if says == Says::Works {
         return of(Cause::Works);

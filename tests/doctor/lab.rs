@@ -119,6 +119,8 @@ pub struct Lab {
     pub internet: Manner,
     /// TOML of `[policy]`, beside the region.
     pub policy: &'static str,
+    /// The endpoint's id, if it is configured.
+    pub vpce_id: &'static str,
     /// More TOML, whole sections.
     pub more: String,
     pub system: System,
@@ -138,6 +140,7 @@ impl Default for Lab {
             endpoint: forbids(),
             internet: serves(),
             policy: "private_api_ids = [\"other12345\"]",
+            vpce_id: "",
             more: String::new(),
             system: System::Vpc,
             private_dns: true,
@@ -180,8 +183,12 @@ impl Lab {
             place(manner, listener, &authority, &seen, &mut tasks, &mut full).await;
         }
         let public_address = if self.public_is_vpc { vpc.address() } else { self.public.unwrap_or(public.address()) };
+        let vpce_id = match self.vpce_id {
+            "" => String::new(),
+            id => format!("vpce_id = \"{id}\""),
+        };
         let toml = format!(
-            "state_dir = \"\"\n[policy]\nregion = \"us-east-1\"\n{}\n[[endpoint]]\nport = {port}\n\
+            "state_dir = \"\"\n[policy]\nregion = \"us-east-1\"\n{}\n[[endpoint]]\nport = {port}\n{vpce_id}\n\
              [upstream]\npublic = [\"{public_address}\"]\nvpc = [\"{}\"]\ndefault = \"vpc\"\n\
              [dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
              [forward]\npublic_networks = [\"127.0.0.0/8\"]\npublic_port = {port}\nextra_roots = ['{}']\n{}\n\

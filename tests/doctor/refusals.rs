@@ -80,6 +80,16 @@ async fn forbidden_whatever_the_path_is_the_default_endpoint_or_the_stage() {
 }
 
 #[tokio::test]
+async fn a_private_custom_domain_that_the_endpoint_forbids_may_lack_its_association() {
+    let policy = "private_names = { \"api.example.com\" = \"vpce-0123456789abcdef0\" }";
+    let lab = |endpoint| Lab { vpce_id: "vpce-0123456789abcdef0", policy, endpoint, ..Lab::default() };
+    let (cause, also) = lab(forbids()).causes(&url(DOMAIN)).await;
+    assert_eq!((cause, also.first()), (Cause::DomainAssociation, Some(&Cause::MissingStage)));
+    assert_eq!(lab(wants_a_key()).causes(&url(DOMAIN)).await.0, Cause::ApiKey);
+    assert!(lab(super::lab::serves()).verdict(&url(DOMAIN)).await.works());
+}
+
+#[tokio::test]
 async fn waf_is_known_by_its_header_and_by_cloudfronts_page() {
     let challenge = bare(202, &[("x-amzn-waf-action", "challenge")], "");
     assert_eq!(public(challenge).causes(&url(PUBLIC)).await, (Cause::Waf, vec![]));

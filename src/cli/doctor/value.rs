@@ -129,6 +129,7 @@ fn reply(reply: &Reply) -> Value {
     let id = reply.request_id.as_ref();
     json!({
         "status": reply.status,
+        "tls": reply.tls,
         "error_type": reply.error_type,
         "request_id_header": id.map(|(name, _)| name),
         "request_id": id.map(|(_, value)| value),

@@ -154,7 +154,7 @@ fn each_thing_that_is_seen_has_its_cause_and_its_company() {
                 seen.endpoint = at_endpoint(Outcome::ConnectTimeout);
             },
             C::SecurityGroup,
-            &[C::EndpointUnreachable],
+            &[],
         ),
         (
             "SERVFAIL with the reason of a missing list",

@@ -57,7 +57,7 @@ class Doctor:
         command = [self.world.sidegate, "doctor", url, "--config", self.configuration]
         _, out, error = run(command, 30)
         lines = out.splitlines()
-        fits = len(lines) <= 40 and all(len(line) <= 100 for line in lines) and lines[-1].startswith("do  ")
+        fits = len(lines) <= 40 and all(len(line) <= 100 for line in lines) and sum(line.startswith("do  ") for line in lines) == 1
         self.report.check("... said in at most 40 lines of 100 columns", [] if fits else out + error)
 
 
