@@ -1,6 +1,7 @@
 //! Clients of the encrypted listeners, and the certificate that these show.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::gate::{Gate, PATIENCE, config, frame, loopback, public};
 
-const NAME: &str = "sidegate.test";
+pub const NAME: &str = "sidegate.test";
 
 /// Our certificate on disk, and who has signed it.
 pub struct Shown {
@@ -42,6 +43,13 @@ impl Shown {
     pub fn files(&self) -> CertificateFiles {
         let at = |name: &str| self.folder.path().join(name);
         CertificateFiles { certificate: at("tls.crt"), key: at("tls.key"), named_by: "dns.tls_certificate and tls_key" }
+    }
+
+    /// Who has signed it, for `extra_roots`.
+    pub fn roots(&self) -> PathBuf {
+        let path = self.folder.path().join("roots.pem");
+        std::fs::write(&path, self.issuer.pem()).unwrap();
+        path
     }
 
     /// Puts another certificate in the place of the one there is; what clients will see of it.

@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::exchange::{AskError, is_reply_to};
+use super::exchange::{AskError, OwnSocket, OwnSockets, Protocol, is_reply_to};
 use super::server::Server;
 use crate::egress_proxy::{EgressError, EgressProxy, Host};
 
@@ -42,6 +42,7 @@ pub struct Https {
     port: u16,
     egress: Option<EgressProxy>,
     config: Arc<rustls::ClientConfig>,
+    own: OwnSockets,
     current: Mutex<Option<Arc<Connection>>>,
     /// Which address is tried next.
     turn: AtomicUsize,
@@ -55,6 +56,7 @@ struct Connection {
     /// When it last brought an answer, to any question.
     answered_at: Mutex<Instant>,
     task: AbortHandle,
+    _own: OwnSocket,
 }
 
 impl Drop for Connection {
@@ -70,7 +72,12 @@ fn failed(error: impl std::fmt::Display) -> AskError {
 impl Https {
     /// A server whose certificate is for the host in its URL, reached through `egress` if there is one. `None` if no
     /// certificate can carry that host.
-    pub fn new(server: &Server, config: &rustls::ClientConfig, egress: Option<EgressProxy>) -> Option<Self> {
+    pub fn new(
+        server: &Server,
+        config: &rustls::ClientConfig,
+        egress: Option<EgressProxy>,
+        own: OwnSockets,
+    ) -> Option<Self> {
         let Server { host, port, path, .. } = server;
         let mut config = config.clone();
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -84,6 +91,7 @@ impl Https {
             port: *port,
             egress,
             config: Arc::new(config),
+            own,
             current: Mutex::default(),
             turn: AtomicUsize::new(0),
             connecting: tokio::sync::Mutex::default(),
@@ -191,6 +199,7 @@ impl Https {
                 proxy.connect(stream, &self.host, self.port, deadline).await?
             }
         };
+        let own = self.own.add(Protocol::Tcp, stream.local_addr()?);
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), stream).await?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(failed("the server does not speak HTTP/2"));
@@ -199,7 +208,7 @@ impl Https {
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
         // How it ends, those who wait on it are told.
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Connection { requests, answered_at: Mutex::new(Instant::now()), task })
+        Ok(Connection { requests, answered_at: Mutex::new(Instant::now()), task, _own: own })
     }
 }
 

@@ -60,7 +60,10 @@ impl Peer {
             }
             (Transport::Https, _) => {
                 let next = egress.map_or(&server.host, EgressProxy::host);
-                Link::Https(Box::new(Https::new(&server, tls, egress.cloned())?), Location::new(next.clone()))
+                Link::Https(
+                    Box::new(Https::new(&server, tls, egress.cloned(), own.clone())?),
+                    Location::new(next.clone()),
+                )
             }
             (Transport::Quic, Some(address)) => Link::Quic(Quic::new(address, &name, Arc::clone(tls))),
             (Transport::Udp | Transport::Tcp | Transport::Tls | Transport::Quic, None) => return None,
