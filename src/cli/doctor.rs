@@ -38,7 +38,7 @@ pub(super) struct Call {
     /// Send this header, 'name: value'; may be repeated
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
-    /// Resolve as this resolv.conf and the hosts file beside it say: /proc/PID/root/etc/resolv.conf is another container's
+    /// Resolve as this resolv.conf and the hosts file beside it say: of another container, /proc/PID/root/etc/resolv.conf
     #[arg(long, value_name = "FILE")]
     resolv_conf: Option<PathBuf>,
     /// Print JSON

@@ -1,7 +1,7 @@
-//! The examination: asks every resolver, works out which way leads where, and makes the calls. All of it in parallel, and
-//! over within 14 s.
+//! The examination: asks every resolver, works out which way leads where, and makes the calls. All of it in parallel,
+//! and over within 14 s.
 //!
-//! `app` calls [`examine`] with functions to resolve with. The judgement is [`diagnose`](super::diagnose), which does no I/O.
+//! `app` calls [`examine`] with functions to resolve with. The judgement is [`diagnose`](super::diagnose), without I/O.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
