@@ -139,12 +139,14 @@ impl App {
         let reloads = Arc::new(reloads::Totals::default());
         let (reload, reload_requests) = reloads::channel();
         let quit = CancellationToken::new();
+        let take_over_totals = Arc::new(TakeOverTotals::default());
         let known = Arc::new(Known {
             discovery: current.subscribe(),
             dns: plane.service(),
             forwarder: forwarder.counters(),
             readiness: readiness.clone(),
             reloads: Arc::clone(&reloads),
+            take_over: Arc::clone(&take_over_totals),
             started: Instant::now(),
             started_at,
         });
@@ -175,7 +177,6 @@ impl App {
         if let Some(admin) = &mut admin {
             admin.serve();
         }
-        let take_over_totals = Arc::new(TakeOverTotals::default());
         let take_over =
             place.map(|place| TakeOver::start(place, Some(readiness.block(TAKE_OVER)), Arc::clone(&take_over_totals)));
         readiness.bound();

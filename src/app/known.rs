@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{RouteReport, decisions, metrics, reloads, status};
+use super::{RouteReport, TakeOverTotals, decisions, metrics, reloads, status};
 use crate::admin::{Answers, Liveness, Readiness, Reload};
 use crate::discovery::Discovery;
 use crate::dns::Service;
@@ -21,6 +21,7 @@ pub(super) struct Known {
     pub forwarder: forward::Counters,
     pub readiness: Readiness,
     pub reloads: Arc<reloads::Totals>,
+    pub take_over: Arc<TakeOverTotals>,
     pub started: Instant,
     /// The same by the clock on the wall, which may be put right meanwhile.
     pub started_at: SystemTime,

@@ -39,8 +39,8 @@ pub(super) fn text(known: &Known) -> String {
     })
 }
 
-fn own(known: &Known) -> [Family; 3] {
-    let (readiness, reloads) = (&known.readiness, &known.reloads);
+fn own(known: &Known) -> [Family; 6] {
+    let (readiness, reloads, take_over) = (&known.readiness, &known.reloads, &known.take_over);
     let is_ready = readiness.state() == State::Ready;
     [
         gauge("sidegate_build_info", "Always 1; the version is a label.")
@@ -49,5 +49,11 @@ fn own(known: &Known) -> [Family; 3] {
         counter("sidegate_reloads_total", "Reloads by result: succeeded, or refused, which left all as it was.")
             .with([("result", "succeeded")], reloads.succeeded())
             .with([("result", "refused")], reloads.refused()),
+        gauge("sidegate_resolv_conf_leads_to_us", "1 while resolv.conf leads to us, as dns.take_over sees to.")
+            .with([], u32::from(take_over.leads_to_us())),
+        counter("sidegate_resolv_conf_writes_total", "Times resolv.conf was made to lead to us.")
+            .with([], take_over.writes()),
+        counter("sidegate_resolv_conf_foreign_rewrites_total", "Times another program changed it while it led to us.")
+            .with([], take_over.foreign_rewrites()),
     ]
 }

@@ -39,6 +39,11 @@ pub(super) fn status(known: &Known) -> String {
         "upstreams": upstreams(&service.resolver, &table),
         "dns": dns_totals(&service),
         "forwarder": forwarder_totals(&known.forwarder),
+        "resolv_conf": {
+            "leads_to_us": known.take_over.leads_to_us(),
+            "writes": known.take_over.writes(),
+            "foreign_rewrites": known.take_over.foreign_rewrites(),
+        },
         "reloads": { "succeeded": known.reloads.succeeded(), "refused": known.reloads.refused() },
     });
     format!("{status:#}\n")

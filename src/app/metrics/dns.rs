@@ -82,10 +82,12 @@ fn under_way(resolver: &Resolver, counters: &Counters) -> [Family; 5] {
     );
     let drops = [
         ("waiting", &counters.shed),
+        ("waiting_of_client", &counters.greedy),
         ("questions", &beneath.at_bound),
         ("loop", &counters.looped),
         ("no_query", &counters.ignored),
         ("tcp_evicted", &counters.evicted),
+        ("tls_handshake", &counters.handshakes_failed),
         ("tcp_not_permitted", &counters.foreign),
         ("tcp_accept", &counters.accept_errors),
     ];
