@@ -103,7 +103,7 @@ class Clients:
     def __init__(self, world, gateways, report, short):
         self.world, self.gateways, self.report = world, gateways, report
         self.home = world.work / "forward-clients"
-        self.home.mkdir()
+        self.home.mkdir(exist_ok=True)
         self.body = self.home / "body"
         self.body.write_bytes(bytes(range(256)) * 400)
         self.rows = ["curl", "Python requests", "boto3, SigV4", "WebSocket", RAW]
