@@ -131,7 +131,9 @@ def check_checks(report, sidegate, folder):
     deployment["spec"]["selector"]["matchLabels"] = {"app": "other"}
     finds("a selector that finds nothing", rules.selectors(documents))
     line = "kubectl get -n orders deploy/none"
-    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents))
+    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents, {"orders"}))
+    line = "kubectl apply -n orders -f private-ids.yaml"
+    finds("a namespace that nobody has made yet", commands.wrong_in(line, folder, documents, {"kube-system"}))
 
 
 def main():

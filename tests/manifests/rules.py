@@ -68,7 +68,7 @@ def least_privilege(pod):
 def life(pod, documents):
     """How a Sidegate of a workload begins, shows that it is well, and ends."""
     for container in filter(is_sidegate, containers_of(pod)):
-        for probe, command in (("startupProbe", "wait"), ("readinessProbe", "health"), ("livenessProbe", "health")):
+        for probe, command in (("startupProbe", "wait"), ("readinessProbe", "wait"), ("livenessProbe", "health")):
             words = container.get(probe, {}).get("exec", {}).get("command", [])
             if words[:2] != ["/sidegate", command]:
                 yield f"{probe}: {words}, not /sidegate {command}"
