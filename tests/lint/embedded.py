@@ -1,7 +1,7 @@
 """Checks each Sidegate configuration that a CloudFormation template carries in a container's environment.
 
-`run` calls it with the binary and the templates. A template's parameters count with their defaults, and each branch of a
-condition is a configuration of its own. What CloudFormation alone knows is a region.
+`run` calls it with the binary and the templates, tests/interop imports it. A template's parameters count with their
+defaults, and each branch of a condition is a configuration of its own. What CloudFormation alone knows is a region.
 """
 
 import itertools
@@ -11,6 +11,12 @@ import sys
 
 import yaml
 
+#: For parameters without a default.
+SAMPLES = {
+    "EndpointId": "vpce-0123456789abcdef0",
+    "EndpointDnsName": "vpce-0123456789abcdef0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com",
+    "AWS::Region": "us-east-1",
+}
 #: Settings that every shipped task has to have, whatever else it says.
 REQUIRED = re.compile(r'^default = "vpc"$', re.MULTILINE)
 
@@ -34,7 +40,7 @@ def values(value, parameters):
     """Everything that a value may come to."""
     match value:
         case {"Ref": name}:
-            return [str(parameters.get(name, {}).get("Default", "us-east-1"))]
+            return [str(parameters.get(name, {}).get("Default", SAMPLES.get(name, "none")))]
         case {"Sub": str(text)}:
             def of(found):
                 return values({"Ref": found.group(1)}, parameters)[0]

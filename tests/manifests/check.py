@@ -4,6 +4,7 @@ Kubernetes' own schemas say which fields there are; `sidegate check` says whethe
 rules.py and commands.py hold what neither can know.
 """
 
+import copy
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 import commands
 import kubernetes_validate
 import rules
+import traffic
 import yaml
 
 #: The oldest and the newest Kubernetes that the manifests are for: native sidecars are on by default since 1.29.
 VERSIONS = ("1.29", "1.37")
+METRICS = Path(__file__).parents[2] / "METRICS.md"
 
 
 class Report:
@@ -97,7 +100,54 @@ def together(report, folder, everything):
     report.check("every ConfigMap that is mounted is shipped", rules.references(everything))
     report.check("selectors find what they are for", rules.selectors(everything))
     report.check("name servers, zones and Services have the same addresses", rules.addresses(everything, folder))
+    report.check("Services, proxies and name servers lead to where Sidegate listens", traffic.ways(everything))
+    report.check("a node's pods ask the Sidegate of that node", traffic.one_node(everything))
+    report.check("every service account is shipped", traffic.accounts(everything))
+    report.check("policies let a Sidegate do its work", traffic.policies(everything))
     report.check("the Corefile's zone is that of the region of every configuration", rules.regions(everything, folder))
+
+
+def check_plants(report, everything):
+    """One mistake at a time, in a copy of everything."""
+
+    def plant(what, rule, kind, name, change):
+        documents = copy.deepcopy(everything)
+        change(next(one for one in documents if (one["kind"], one["metadata"]["name"]) == (kind, name)))
+        report.check(what, [] if list(rule(documents)) else ["it is not"])
+
+    def configure(before, after):
+        def change(config_map):
+            text = config_map["data"]["sidegate.toml"]
+            config_map["data"]["sidegate.toml"] = text.replace(before, after)
+
+        return change
+
+    def egress(number, port):
+        return lambda policy: policy["spec"]["egress"][number]["ports"][0].update(port=port)
+
+    stub, node, proxy = "sidegate-stub-zone", "sidegate-node", "sidegate-proxy"
+    plant("a Service to loopback", traffic.ways, "ConfigMap", stub, configure('"0.0.0.0:53"', '"127.0.0.1:53"'))
+    plant("a proxy on another port", traffic.ways, "ConfigMap", proxy, configure(":3128", ":3129"))
+    plant("a Service to another port", traffic.ways, "Service", node, lambda one: one["spec"]["ports"][0].update(targetPort=5353))
+    for kind, name in (("DaemonSet", node), ("Deployment", stub)):
+        plant(
+            f"{name} that asks the cluster's DNS for everything",
+            traffic.ways, kind, name, lambda one: rules.pod_of(one).update(dnsPolicy="ClusterFirst"),
+        )
+    plant("nodes that share", traffic.one_node, "Service", node, lambda one: one["spec"].pop("internalTrafficPolicy"))
+    plant(
+        "a job without its account",
+        traffic.accounts, "CronJob", "sidegate-discover", lambda one: rules.pod_of(one).update(serviceAccountName="default"),
+    )
+    for name in ("sidegate-sidecar", stub, node, "sidegate-discover"):
+        plant(f"{name}: no way to the resolver", traffic.policies, "NetworkPolicy", name, egress(0, 54))
+    plant("no way to public DNS over HTTPS", traffic.policies, "NetworkPolicy", stub, egress(2, 4443))
+    plant("no way in", traffic.policies, "NetworkPolicy", node, lambda one: one["spec"]["ingress"].pop())
+    plant(
+        "metrics that nobody may read",
+        lambda documents: traffic.scraped(documents, METRICS),
+        "ConfigMap", stub, configure("0.0.0.0:9180", "127.0.0.1:9180"),
+    )
 
 
 def check_checks(report, sidegate, folder):
@@ -131,7 +181,9 @@ def check_checks(report, sidegate, folder):
     deployment["spec"]["selector"]["matchLabels"] = {"app": "other"}
     finds("a selector that finds nothing", rules.selectors(documents))
     line = "kubectl get -n orders deploy/none"
-    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents))
+    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents, {"orders"}))
+    line = "kubectl apply -n orders -f private-ids.yaml"
+    finds("a namespace that nobody has made yet", commands.wrong_in(line, folder, documents, {"kube-system"}))
 
 
 def main():
@@ -149,7 +201,9 @@ def main():
             for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
         ]
         together(report, Path(mine), documents)
+    report.check("the PodMonitor of METRICS.md finds what shows its metrics", traffic.scraped(everything, METRICS))
     check_checks(report, sidegate, folder)
+    check_plants(report, everything)
     sys.exit(report.finish())
 
 

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import yaml
+
 #: Words of kubectl that the page uses, and kinds by their short forms.
 VERBS = {"apply", "create", "delete", "edit", "exec", "get", "logs", "rollout", "run"}
 KINDS = {
@@ -17,7 +19,7 @@ KINDS = {
     "cronjob": "CronJob",
     "configmap": "ConfigMap",
 }
-#: Of the cluster, or made by the line before.
+#: Of the cluster.
 GIVEN = {("kube-system", "ConfigMap", "coredns")}
 #: A kubectl that writes down what it is asked for.
 STUB = """#!/bin/sh
@@ -32,14 +34,30 @@ def lines_of(folder):
 
 
 def kubectl(folder, documents):
+    """Problems of the page's lines, in their order: what one makes is there for the next."""
+    made = {"kube-system"}
     for line in lines_of(folder):
-        yield from wrong_in(line, folder, documents)
+        yield from wrong_in(line, folder, documents, made)
+        made |= makes(line, folder)
+    for document in documents:
+        namespace = document["metadata"].get("namespace")
+        if namespace and namespace not in made:
+            yield f"{document['kind']} {document['metadata']['name']}: no line makes the namespace {namespace}"
 
 
-def wrong_in(line, folder, documents):
+def makes(line, folder):
+    """The namespaces that a line makes, by name or by a file."""
+    if named := re.match(r"kubectl create namespace (\S+)$", line):
+        return {named[1]}
+    if applied := re.match(r"kubectl (?:apply|create) .*-f (\S+)", line):
+        path = folder / applied[1]
+        documents = yaml.safe_load_all(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
+    return set()
+
+
+def wrong_in(line, folder, documents, namespaces):
     """What one line names that there is not."""
-    namespaces = {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
-    namespaces |= {document["metadata"].get("namespace") for document in documents} | {"kube-system"}
     words, _, _ = line.partition(" -- ")
     words = shlex.split(words, comments=True)[1:]
     if words[0] not in VERBS:
@@ -59,7 +77,8 @@ def wrong_in(line, folder, documents):
             document
             for document in documents
             if (document["kind"], document["metadata"]["name"]) == (KINDS.get(kind), name)
-            and document["metadata"].get("namespace") == namespace
+            # What says no namespace is put where -n says.
+            and document["metadata"].get("namespace", namespace) == namespace
         ]
         if not found and (namespace, KINDS.get(kind), name) not in GIVEN:
             yield f"{line}: no {target} in {namespace}"
@@ -81,7 +100,7 @@ def replaced(folder, mine):
     if done.returncode or done.stderr:
         yield f"exit {done.returncode}: {done.stderr}"
     for path in mine.iterdir():
-        for value in ("us-east-1", "172.20", "20.172", "registry.example/sidegate", "a1b2c3d4e5"):
+        for value in ("us-east-1", "172.20", "20.172", "registry.example/sidegate", "registry.example/orders", "a1b2c3d4e5"):
             if value in path.read_text(encoding="utf-8"):
                 yield f"{path.name} still has {value}"
 

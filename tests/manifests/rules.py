@@ -7,12 +7,17 @@ DNS_PORT = 53
 PORT_SYSCTL = "net.ipv4.ip_unprivileged_port_start"
 
 
-def pod_of(document):
-    """The pod that a workload makes, None for what is no workload."""
+def template_of(document):
+    """What a workload makes its pods of, {} for what is no workload."""
     spec = document.get("spec", {})
     if document["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
-    return spec.get("template", {}).get("spec")
+    return spec.get("template", {})
+
+
+def pod_of(document):
+    """The pod that a workload makes, None for what is no workload."""
+    return template_of(document).get("spec")
 
 
 def containers_of(pod):
@@ -68,7 +73,7 @@ def least_privilege(pod):
 def life(pod, documents):
     """How a Sidegate of a workload begins, shows that it is well, and ends."""
     for container in filter(is_sidegate, containers_of(pod)):
-        for probe, command in (("startupProbe", "wait"), ("readinessProbe", "health"), ("livenessProbe", "health")):
+        for probe, command in (("startupProbe", "wait"), ("readinessProbe", "wait"), ("livenessProbe", "health")):
             words = container.get(probe, {}).get("exec", {}).get("command", [])
             if words[:2] != ["/sidegate", command]:
                 yield f"{probe}: {words}, not /sidegate {command}"
@@ -123,11 +128,7 @@ def references(documents):
 
 def selectors(documents):
     """Those of workloads, Services, budgets and policies."""
-    labels = {
-        document["metadata"]["name"]: document["spec"]["template"]["metadata"]["labels"]
-        for document in documents
-        if document["kind"] in ("Deployment", "DaemonSet")
-    }
+    labels = {document["metadata"]["name"]: template_of(document)["metadata"]["labels"] for document in documents if pod_of(document)}
     for document in documents:
         spec, name = document.get("spec", {}), document["metadata"]["name"]
         selector = spec.get("selector") or spec.get("podSelector") or {}
