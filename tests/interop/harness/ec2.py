@@ -29,6 +29,8 @@ PATIENCE = 5.0
 #: More than the queue of a socket holds.
 DATAGRAMS = 6000
 CONNECT_SOCKET = (socket.SOCK_STREAM, LOCAL, 3128)
+#: What each kind of a load has to come to; with less, nothing was tried.
+LEAST = {"UDP": 50, "TCP": 20, "CONNECT": 10}
 
 
 def environment(world):
@@ -60,12 +62,13 @@ class Load:
     """Bounded: each of a few threads has one question or request under way. Counts how each ended."""
 
     def __init__(self, world, udp=4, tcp=2, connect=2):
-        self.ended = {"UDP": [], "TCP": [], "CONNECT": []}
+        asked = {"UDP": udp, "TCP": tcp, "CONNECT": connect}
+        self.ended = {kind: [] for kind, askers in asked.items() if askers}
         self._authority = world.authority
         self._running = True
         work = [(self._udp, udp), (self._tcp, tcp), (self._connect, connect)]
         self._threads = [
-            threading.Thread(target=target, args=(f"{target.__name__}{number}",), daemon=True)
+            threading.Thread(target=target, args=(name := f"{target.__name__}{number}",), name=name, daemon=True)
             for target, count in work
             for number in range(count)
         ]
@@ -91,7 +94,7 @@ class Load:
                 outcome = ""
             except ConnectionRefusedError:
                 outcome = "refused"
-            except (OSError, ProcessError, http.client.HTTPException) as error:
+            except Exception as error:  # Whatever it was, there was no answer.
                 outcome = f"lost: {error!r}"
             self.ended[kind].append(outcome)
             time.sleep(pause)
@@ -134,11 +137,17 @@ class Load:
     def told(self):
         """In numbers, for the report."""
         refused, lost = self.count("refused"), self.count("lost")
-        parts = (f"{kind} {len(ended)}, {refused[kind]} refused, {lost[kind]} lost" for kind, ended in self.ended.items() if ended)
+        parts = (f"{kind} {len(ended)}, {refused[kind]} refused, {lost[kind]} lost" for kind, ended in self.ended.items())
         return "; ".join(parts)
 
-    def problems(self, kinds=("UDP", "TCP", "CONNECT")):
-        return [f"{kind}: {outcome}" for kind in kinds for outcome in self.ended[kind] if outcome]
+    def too_small(self):
+        """A load that hardly asked loses nothing either."""
+        found = [f"{kind}: {len(ended)} are no load" for kind, ended in self.ended.items() if len(ended) < LEAST[kind]]
+        return found + [f"{thread.name} hangs" for thread in self._threads if thread.is_alive()]
+
+    def problems(self):
+        """Whatever was not answered, and a load that was none."""
+        return [f"{kind}: {outcome}" for kind, ended in self.ended.items() for outcome in ended if outcome] + self.too_small()
 
 
 def judge(ident, reply):
@@ -201,11 +210,11 @@ def changes(world, report, unit):
         answer = post("/drain")
         time.sleep(1)
         after = status("/ready")
-    right = (before, answer, after) == (200, 200, 503)
-    report.check(f"POST /drain, /ready {before} then {after}: {load.told()}", load.problems() + ([] if right else [f"{answer}"]))
-    code = unit.end()
-    report.check("... and SIGTERM ends it with 0", [] if code == 0 else f"exit {code}: {unit.process.output()[-1000:]}")
-    unit.start()
+        code = unit.end()
+        unit.start()
+    right = (before, answer, after, code) == (200, 200, 503, 0)
+    told = f"POST /drain, /ready {before} then {after}, SIGTERM, exit {code}, and a start: {load.told()}"
+    report.check(told, load.problems() + ([] if right else [f"{answer}"]))
 
     gaps = []
     with Load(world) as load:
@@ -238,7 +247,7 @@ def killed(world, report, unit):
     most = {"UDP": 4 * 5, "TCP": 2 * 5, "CONNECT": 2 * 5}
     lost = load.count("lost")
     right = refused == 0 and all(lost[kind] <= most[kind] for kind in lost)
-    report.check(f"kill -9 and a start, 5 times: {load.told()}", [] if right else load.problems())
+    report.check(f"kill -9 and a start, 5 times: {load.told()}", load.too_small() if right else load.problems())
 
 
 def queue(report, unit):
@@ -308,7 +317,7 @@ def without_sockets(world, report):
         with Load(world, connect=0) as load:
             unit.end()
             unit.start()
-        report.check(f"started again, with what that costs: {load.told()}")
+        report.check(f"started again, with what that costs: {load.told()}", load.too_small())
     finally:
         unit.close()
 

@@ -110,11 +110,11 @@ class Cluster:
         _, path = self.world._render(template, name, address)
         self._peer(name, ["named", "-f", "-n", "1", "-c", path], (address, 53))
 
-    def start_coredns(self, stub_zones=(), server=""):
-        """dnsmasq in CoreDNS' place, in a pod: Services, stub zones from `server`, all else from the VPC."""
+    def start_coredns(self, stub_zones=(), server="", cache=1000):
+        """dnsmasq in CoreDNS' place, in a pod: Services, stub zones from `server`, all else from the VPC; `cache` in names."""
         self.stop_coredns()
         words = ["-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--pid-file", "--user=root", "--bind-interfaces"]
-        words += [f"--listen-address={COREDNS_POD}", f"--server={RESOLVER}", "--max-cache-ttl=30", "--cache-size=1000"]
+        words += [f"--listen-address={COREDNS_POD}", f"--server={RESOLVER}", "--max-cache-ttl=30", f"--cache-size={cache}"]
         words += [f"--server=/{zone}/{KUBERNETES}" for zone in ("cluster.local", "20.172.in-addr.arpa")]
         words += [f"--server=/{zone}/{server}" for zone in stub_zones]
         log = self.home / "coredns.log"

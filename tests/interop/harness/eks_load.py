@@ -2,7 +2,8 @@
 
 An `@` in a name is a number, new each time. Prints `under way` once every asker has had an answer, at the end one JSON
 object: for UDP, TCP (a connection for each question) and getaddrinfo how many were asked, went unanswered within 2 s,
-were refused, failed (SERVFAIL), or came back wrong, and the longest time without any answer.
+were refused, failed (SERVFAIL), or came back wrong, the longest time without any answer, and when the first was asked that
+was lost (seconds of the monotonic clock, which all processes of a machine share).
 """
 
 import itertools
@@ -30,8 +31,9 @@ class Load:
         self.over = threading.Event()
         self.counts = {kind: dict.fromkeys(("asked", "silent", "refused", "failed", "wrong"), 0) for kind in ASKERS}
         self.examples, self.lock, self.answered, self.gap = [], threading.Lock(), time.monotonic(), 0.0
+        self.first_lost = None
 
-    def _count(self, kind, outcome, what=""):
+    def _count(self, kind, outcome, name, began):
         with self.lock:
             self.counts[kind]["asked"] += 1
             if outcome == "answered":
@@ -41,7 +43,8 @@ class Load:
                 self.answered = now
             else:
                 self.counts[kind][outcome] += 1
-                self.examples = [*self.examples, f"{kind} {outcome} {what}"][:5]
+                self.examples = [*self.examples, f"{kind} {outcome} {name} asked at {began:.2f}"][:5]
+                self.first_lost = min(began, self.first_lost or began)
 
     def _udp(self, query):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
@@ -90,8 +93,9 @@ class Load:
         while not self.over.is_set():
             name, rcode = next(names)
             name = name.replace("@", str(next(numbers)))
+            began = time.monotonic()
             outcome = self._ask(kind, name, rcode)
-            self._count(kind, outcome, f"{name} at {time.monotonic():.2f}")
+            self._count(kind, outcome, name, began)
             if outcome == "answered":
                 first.set()
             turn = max(turn + 1 / RATE, time.monotonic() - 1)
@@ -111,7 +115,8 @@ class Load:
         self.over.set()
         for thread in threads:
             thread.join()
-        return {**self.counts, "longest_gap": round(self.gap, 2), "examples": self.examples}
+        told = {"longest_gap": round(self.gap, 2), "examples": self.examples, "first_lost": self.first_lost}
+        return {**self.counts, **told}
 
 
 if __name__ == "__main__":
