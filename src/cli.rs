@@ -105,13 +105,13 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "/etc/resolv.conf", global = true)]
         file: PathBuf,
     },
-    /// Wait until the running Sidegate is ready
+    /// Wait until the running Sidegate is ready; with --timeout 1, a container's readiness probe
     Wait {
         /// Seconds to wait at most
         #[arg(long, default_value_t = 30)]
         timeout: u64,
     },
-    /// Ask the running Sidegate whether it is well, for a container's health check
+    /// Ask the running Sidegate whether it is well, draining or not, for a container's health check
     Health,
 }
 
@@ -241,14 +241,11 @@ async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     }
 }
 
-/// Ready and alive; where admin is off, alive.
+/// Alive, and ready or draining; where admin is off, alive.
 async fn health(config: &Config) -> anyhow::Result<bool> {
     let asked = async {
         match config.admin.listen {
-            Some(admin) => {
-                admin::client::ask(admin, "/ready").await?;
-                admin::client::ask(admin, "/live").await?;
-            }
+            Some(admin) => admin::client::is_well(admin).await?,
             None => {
                 for listener in &config.dns.listen {
                     dns::health::ask(*listener).await?;

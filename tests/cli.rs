@@ -321,6 +321,31 @@ fn health_and_wait_fail_fast_while_nothing_runs() {
 }
 
 #[test]
+fn who_is_taken_out_of_service_is_well_and_not_ready() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let lab = Lab::new(&listening(0, &admin));
+    let running = Running::start(&lab);
+    assert_eq!(run(lab.command(&["wait"])).0, Some(0));
+    let mut stream = std::net::TcpStream::connect(&admin).unwrap();
+    write!(stream, "POST /drain HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    assert!(std::io::read_to_string(stream).unwrap().starts_with("HTTP/1.1 200 "));
+    // By a liveness probe it would be killed, with everything that it serves on.
+    let (code, _, err) = run(lab.command(&["health"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let (code, _, err) = run(lab.command(&["wait", "--timeout", "1"]));
+    assert_eq!((code, err.as_str()), (Some(1), "sidegate: not ready after 1 s: /ready: draining\n"));
+    assert_eq!(running.answers_for("a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"), 2);
+    // Who waits for something is not well yet: others wait for it to be.
+    drop(running);
+    let required = "[[discovery]]\nkind = \"file\"\npath = \"/nonexistent/ids\"\nrequired = true\n";
+    let lab = Lab::new(&format!("{}{required}", listening(0, &admin)));
+    let _running = Running::start(&lab);
+    let (code, _, err) = run(lab.command(&["health"]));
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("sidegate: /ready: pending: "), "{err}");
+}
+
+#[test]
 fn check_names_each_source_and_how_often_it_is_read() {
     let sources = "[[discovery]]\nkind = \"file\"\npath = \"/srv/ids\"\ninterval = \"90s\"\n[[discovery]]\nkind = \
                    \"learned\"\n";
