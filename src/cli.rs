@@ -132,16 +132,15 @@ pub fn main() -> ExitCode {
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
         }),
-        Command::Doctor { call } => match call.request() {
-            Ok(request) => with_config(config, |config| {
-                let surroundings = Surroundings::of_host();
-                block_on(doctor::doctor(&config, &surroundings, &call, &request, &mut io::stdout()))
-            }),
-            Err(error) => {
-                complain(error);
-                USAGE.into()
+        Command::Doctor { call } => {
+            let surroundings = Surroundings::of_host();
+            match call.read(&surroundings) {
+                Ok(read) => with_config(config, |config| {
+                    block_on(doctor::doctor(&config, &surroundings, &read, call.json, &mut io::stdout()))
+                }),
+                Err(error) => wrong_command_line(&error),
             }
-        },
+        }
         Command::Discover { format, output } => with_config(config, |config| {
             let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
@@ -178,6 +177,12 @@ fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
 /// Says what went wrong. Where standard error is closed, the exit code is all there is.
 fn complain(problem: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "sidegate: {problem}");
+}
+
+/// Where clap is not to say it, since it prints what was typed.
+fn wrong_command_line(error: &anyhow::Error) -> ExitCode {
+    complain(format!("{error:#}"));
+    USAGE.into()
 }
 
 /// Prints a line; a reader that has gone away is no failure of ours.
