@@ -207,7 +207,8 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     let config = lab.config(US, "take_over = true");
     let mut app = App::start(config.clone(), lab.around()).await.unwrap();
     let refused = install(&config, &lab.around()).await.unwrap_err().to_string();
-    assert!(refused.contains("stays as it is"), "{refused}");
+    assert!(refused.contains("stays as it is") && refused.contains("SERVFAIL for amazonaws.com ("), "{refused}");
+    assert!(!refused.contains("is `sidegate run` up?"), "it is up: {refused}");
     for reloaded in [false, true] {
         if reloaded {
             app.reload(lab.config([127, 0, 0, 2], "take_over = true")).await.unwrap();
@@ -225,7 +226,9 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
 async fn who_answers_but_is_no_sidegate_is_not_installed() {
     let lab = Lab::new().await;
     let error = install(&lab.config([127, 0, 0, 5], ""), &lab.around()).await.unwrap_err().to_string();
-    assert!(error.contains("is no Sidegate"), "{error}");
+    assert!(error.contains("is no Sidegate") && !error.contains("is `sidegate run` up?"), "{error}");
+    let error = install(&lab.config([127, 0, 0, 8], ""), &lab.around()).await.unwrap_err().to_string();
+    assert!(error.contains("does not answer") && error.ends_with(": is `sidegate run` up?"), "{error}");
     assert_eq!(lab.text(), BEFORE);
 }
 

@@ -165,7 +165,7 @@ impl Watcher {
     }
 
     async fn take(&mut self, replaces: bool) -> anyhow::Result<()> {
-        real_answer::ask(self.place.listener()).await.map_err(anyhow::Error::msg)?;
+        real_answer::ask(self.place.listener()).await?;
         if let Step::Write(_) = self.place.install(replaces).await?.step {
             self.totals.writes.fetch_add(1, Ordering::Relaxed);
             tracing::info!(path = %self.place.path.display(), address = %self.place.address, "resolv.conf leads here");
