@@ -14,6 +14,7 @@ use sidegate::demo::client;
 use sidegate::demo::dns_server::DnsServer;
 use sidegate::demo::zones::Zones;
 use sidegate::discovery::Metadata;
+use sidegate::policy::Upstream;
 use sidegate::resolv_conf::{former_servers, name_servers};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -172,6 +173,36 @@ async fn another_programs_rewrite_is_counted_and_redone_and_its_servers_are_aske
     assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 6, 6, 6])]);
     drop(app);
     assert_eq!(lab.text(), b"nameserver 127.0.0.6\n");
+}
+
+#[tokio::test]
+async fn without_take_over_a_rewrite_of_what_was_installed_is_counted_and_left_as_it_is() {
+    let lab = Lab::new().await;
+    let mut config = lab.config(US, "");
+    // Who is installed asks a resolver that is there.
+    (config.default_upstream, config.default_upstream_is_set) = (Upstream::Vpc, true);
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    let totals = app.take_over_totals();
+    let seen = || (totals.leads_to_us(), totals.foreign_rewrites());
+    install(&config, &lab.around()).await.unwrap();
+    let installed = lab.text();
+    lab.until("seen without a reload", |_| seen() == (true, 0)).await;
+    // As a lease is renewed; then with a second server, which some programs would ask as well.
+    let second = [b"nameserver 127.0.0.6\n".as_slice(), &installed].concat();
+    for (before, rewritten) in [BEFORE.to_vec(), second].into_iter().enumerate() {
+        fs::write(lab.file(), &rewritten).unwrap();
+        lab.until("counted", |_| seen() == (false, before as u64 + 1)).await;
+        sleep(Duration::from_millis(2500)).await;
+        assert_eq!((lab.text(), seen()), (rewritten, (false, before as u64 + 1)), "not written, and counted once");
+        fs::write(lab.file(), &installed).unwrap();
+        lab.until("led here again", |_| seen() == (true, before as u64 + 1)).await;
+    }
+    // A reload in which nothing of this changes forgets nothing, and the end is not ours to prepare.
+    app.reload(config).await.unwrap();
+    assert_eq!(seen(), (true, 2));
+    drop(app);
+    assert_eq!((lab.text(), totals.writes(), totals.leads_to_us()), (installed, 0, false));
 }
 
 #[tokio::test]

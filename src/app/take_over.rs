@@ -1,4 +1,5 @@
-//! resolv.conf leads to us: at once by `sidegate resolv-conf install`, for as long as we run by `dns.take_over`.
+//! resolv.conf leads to us: at once by `sidegate resolv-conf install`, for as long as we run by `dns.take_over`. Either way
+//! it is noticed when another program makes it lead elsewhere.
 
 mod place;
 mod watch;
