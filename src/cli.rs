@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
 
+mod check;
 mod demo;
 mod discover;
 mod doctor;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
-use crate::discovery::SourceKind;
 use crate::dns;
 use crate::policy::HostName;
 
@@ -128,7 +128,7 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => with_config(config, |config_read| run::run(config_read, config)),
-        Command::Check => with_config(config, |config| check(&config)),
+        Command::Check => with_config(config, |config| check::check(&config)),
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
         }),
@@ -205,33 +205,6 @@ fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn check(config: &Config) -> ExitCode {
-    for warning in &config.warnings {
-        complain(format!("warning: {warning}"));
-    }
-    let listed = |addresses: &[std::net::SocketAddr]| match addresses {
-        [] => "off".to_owned(),
-        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    let region = config.region.as_ref().map_or_else(|| "from the metadata services".to_owned(), ToString::to_string);
-    say("The configuration is right.");
-    say(format!("  dns       {}", listed(&config.dns.listen)));
-    say(format!("  admin     {}", listed(config.admin.listen.as_slice())));
-    say(format!("  region    {region}"));
-    let endpoints = config.endpoints.len().max(1);
-    let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
-    say(format!("  {:9} {endpoints}", if endpoints == 1 { "endpoint" } else { "endpoints" }));
-    say(format!("  ids       {} listed, {}", counted(ids, "id"), counted(sources, "source")));
-    for source in &config.discovery {
-        let label = source.label();
-        match source.kind {
-            SourceKind::Learned => say(format!("  source    {label}")),
-            _ => say(format!("  source    {label}, every {:?}", source.interval)),
-        }
-    }
-    ExitCode::SUCCESS
 }
 
 async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {

@@ -198,12 +198,36 @@ fn check_says_what_a_right_configuration_means() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     insta::assert_snapshot!(out, @r"
     The configuration is right.
-      dns       127.0.0.1:5300
-      admin     off
-      region    us-east-1
-      endpoint  1
-      ids       1 id listed, 0 sources
+      dns              127.0.0.1:5300
+      dns.tls          off
+      dns.https        off
+      forward.connect  off
+      forward.sni      off
+      forward.http     off
+      admin            off
+      region           us-east-1
+      upstream.default public, or vpc where resolv.conf is taken over
+      endpoint         1
+      ids              1 id listed, 0 sources
     ");
+    // A listener on port 53 is what leads resolv.conf to us; nothing is bound or written here.
+    let all = "[policy]\nregion = \"us-east-1\"\n[dns]\nlisten = [\"127.0.0.1:53\"]\ntake_over = true\n\
+        tls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"\ntls.listen = [\"127.0.0.1:853\"]\nhttps.listen = [\"127.0.0.1:8053\"]\n\
+        [forward]\nsni.listen = [\"127.0.0.1:443\"]\nhttp.listen = [\"127.0.0.1:80\", \"[::1]:80\"]\n";
+    let (code, out, err) = run(Lab::new(all).command(&["check"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for line in [
+        "dns.tls          127.0.0.1:853",
+        "dns.https        127.0.0.1:8053",
+        "forward.connect  127.0.0.1:3128",
+        "forward.sni      127.0.0.1:443",
+        "forward.http     127.0.0.1:80, [::1]:80",
+        "upstream.default vpc, as dns.take_over is on",
+    ] {
+        assert!(out.contains(&format!("  {line}\n")), "{line}: {out}");
+    }
+    let set = listening(5300, "").replace("[upstream]", "[upstream]\ndefault = \"vpc\"");
+    assert!(run(Lab::new(&set).command(&["check"])).1.contains("  upstream.default vpc\n"));
 }
 
 #[test]
@@ -351,7 +375,8 @@ fn check_names_each_source_and_how_often_it_is_read() {
                    \"learned\"\n";
     let (code, out, _) = run(Lab::new(&format!("{}{sources}", listening(0, ""))).command(&["check"]));
     assert_eq!(code, Some(0));
-    let expected = "  ids       1 id listed, 2 sources\n  source    file /srv/ids, every 90s\n  source    learned\n";
+    let expected = "  ids              1 id listed, 2 sources\n  source           file /srv/ids, every 90s\n  source           \
+                    learned\n";
     assert!(out.ends_with(expected), "{out}");
 }
 
