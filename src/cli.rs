@@ -19,11 +19,11 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
+use self::route::Asked;
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
 use crate::dns;
-use crate::policy::HostName;
 
 /// A wrong command line, EX_USAGE.
 const USAGE: u8 = 64;
@@ -36,15 +36,17 @@ const HEALTH: Duration = Duration::from_millis(1800);
 
 const ABOUT: &str = "Public and private API Gateway APIs from one VPC, while private DNS stays on";
 const MANUAL: &str = "\
-Sidegate answers DNS questions. Names of private APIs get the addresses of the VPC endpoint, everything else is \
-forwarded. Point the nameserver line of resolv.conf at it.
+Sidegate leads calls of private APIs to the VPC endpoint and all others past it, in either of two ways. As a DNS server: \
+names of private APIs get the addresses of the endpoint, everything else is forwarded; `sidegate resolv-conf` points \
+resolv.conf at it. As a proxy, for programs that take one: HTTPS_PROXY=http://127.0.0.1:3128.
 
-Without any configuration `sidegate run` listens on 127.0.0.1:5353, takes the region from AWS_REGION, finds the \
-endpoint through the VPC resolver and learns which ids are private from public DNS. `sidegate demo` shows all of it on \
-loopback.
+Without any configuration `sidegate run` answers DNS on 127.0.0.1:5353, takes CONNECT on 127.0.0.1:3128, shows what it knows \
+on http://127.0.0.1:9180/, takes the region from AWS_REGION, finds the endpoint through the VPC resolver and learns which \
+ids are private from public DNS. `sidegate demo` shows all of it on loopback.
 
 Configuration: --config FILE, else SIDEGATE_CONFIG (a path) or SIDEGATE_CONFIG_TOML (a whole file), else \
-/etc/sidegate/sidegate.toml. Every key has a variable: SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0.
+/etc/sidegate/sidegate.toml. Every key has a variable, SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0, but for \
+those of [[endpoint]], [[discovery]] and [[upstream.zone]], which stand in a file.
 
 Exit codes: 0 done, 1 failure or not well, 64 wrong command line, 78 wrong configuration. SIGHUP reloads, SIGTERM drains.";
 
@@ -60,14 +62,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer questions until SIGTERM (the default)
+    /// Serve DNS, the proxy and the admin page until SIGTERM (the default)
     Run,
     /// Read the configuration, say whether it is right, and what it means
     Check,
     /// Say which way a name goes, by which rule, and who said so
     Route {
-        /// A host name
-        name: HostName,
+        /// A host name, a URL, or an id alone, which stands for its name in each zone of ours
+        name: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -129,9 +131,12 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => with_config(config, |config_read| run::run(config_read, config)),
         Command::Check => with_config(config, |config| check::check(&config)),
-        Command::Route { name, json } => with_config(config, |config| {
-            block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
-        }),
+        Command::Route { name, json } => match Asked::of(&name) {
+            Ok(asked) => with_config(config, |config| {
+                block_on(route::route(&config, &Surroundings::of_host(), &asked, json, &mut io::stdout()))
+            }),
+            Err(error) => wrong_command_line(&error),
+        },
         Command::Doctor { call } => {
             let surroundings = Surroundings::of_host();
             match call.read(&surroundings) {
