@@ -49,8 +49,10 @@ class Targets:
             ours = {path.name for path in (ROOT / "config" / "systemd").iterdir()} | OF_THE_SYSTEM
             yield from (f"there is no unit {unit}" for unit in call.operands if unit not in ours)
         elif program == "kubectl":
-            yield from manifests.wrong_in(text.replace("config/eks/", ""), MANIFESTS, self.manifests)
-            yield from self.wrong_namespaces(call)
+            line = text.replace("config/eks/", "")
+            yield from manifests.wrong_in(line, MANIFESTS, self.manifests, self.namespaces)
+            self.namespaces |= manifests.makes(line, MANIFESTS)
+            yield from self.wrong_namespaces(ROOT / call.options.get("-f", ""))
             if call.command and (call.command[0] != "/sidegate" or call.command[1] not in self.commands):
                 yield f"the image has no `{' '.join(call.command[:2])}`"
         elif program == "install":
@@ -63,15 +65,9 @@ class Targets:
             if named is not None and named not in services:
                 yield f"there is no service {named}"
 
-    def wrong_namespaces(self, call):
-        """What is applied or asked for in a namespace that no line has made."""
-        if call.name == "kubectl create namespace":
-            self.namespaces |= set(call.operands)
-        used, path = {call.options.get("-n")}, ROOT / call.options.get("-f", "")
-        for document in documents_of(path) if path.is_file() else []:
-            if document["kind"] == "Namespace":
-                self.namespaces.add(document["metadata"]["name"])
-            used.add(document["metadata"].get("namespace"))
+    def wrong_namespaces(self, path):
+        """What a file puts into a namespace that no line has made."""
+        used = {document["metadata"].get("namespace") for document in (documents_of(path) if path.is_file() else [])}
         yield from (f"no line makes the namespace {name}" for name in sorted(used - {None} - self.namespaces))
 
     def wrong_in_deploy(self, call):
