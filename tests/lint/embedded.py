@@ -1,4 +1,5 @@
-"""Checks each Sidegate configuration that a CloudFormation template carries in a container's environment.
+"""Checks each Sidegate configuration that a CloudFormation template carries in a container's environment, and by rules.py
+what the template says around it.
 
 `run` calls it with the binary and the templates, tests/interop imports it. A template's parameters count with their
 defaults, and each branch of a condition is a configuration of its own. What CloudFormation alone knows is a region.
@@ -8,6 +9,7 @@ import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import yaml
 
@@ -72,7 +74,10 @@ def environments(container, parameters):
 
 
 def main(sidegate, *templates):
-    wrong = total = 0
+    # It imports this module in turn.
+    import rules
+
+    wrong, total, trees = 0, 0, {}
     for template in templates:
         with open(template, encoding="utf-8") as file:
             tree = yaml.load(file, Loader)
@@ -93,8 +98,15 @@ def main(sidegate, *templates):
                 if not REQUIRED.search(text) and environment.get("SIDEGATE_UPSTREAM__DEFAULT") != "vpc":
                     wrong += 1
                     print(f'{where}: upstream.default is not "vpc"', file=sys.stderr)
+        trees[Path(template).name] = tree
+        for problem in rules.check_all(tree):
+            wrong += 1
+            print(f"{template}: {problem}", file=sys.stderr)
         total += checked
         print(f"sidegate check: {template}, configurations in it: {checked}")
+    for unseen in rules.planted(trees):
+        wrong += 1
+        print(f"tests/lint/rules.py does not find: {unseen}", file=sys.stderr)
     if not total:
         print("no Sidegate configuration in any template", file=sys.stderr)
     return 1 if wrong or not total else 0
