@@ -161,11 +161,7 @@ def resolv_conf(report, task, application):
         lost(report, f"kill -9 and a restart {seconds} s later", load, none=False)
     report.check("... which finds its VPC servers in the comments", application.lookups(NAMES))
 
-    # The task's end: the application is told first, the sidecar once that has ended.
-    load = Load(application)
-    time.sleep(2)
-    lost(report, "the task's end, the application first", load.end())
-    report.check("... then the sidecar, with 0 within StopTimeout", shipped.stop())
+    report.check("SIGTERM, once the application has ended: 0 within StopTimeout", shipped.stop())
     task.reset()
 
 
