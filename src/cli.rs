@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
 
+mod check;
 mod demo;
 mod discover;
 mod doctor;
@@ -18,12 +19,11 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
+use self::route::Asked;
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
-use crate::discovery::SourceKind;
 use crate::dns;
-use crate::policy::HostName;
 
 /// A wrong command line, EX_USAGE.
 const USAGE: u8 = 64;
@@ -36,15 +36,17 @@ const HEALTH: Duration = Duration::from_millis(1800);
 
 const ABOUT: &str = "Public and private API Gateway APIs from one VPC, while private DNS stays on";
 const MANUAL: &str = "\
-Sidegate answers DNS questions. Names of private APIs get the addresses of the VPC endpoint, everything else is \
-forwarded. Point the nameserver line of resolv.conf at it.
+Sidegate leads calls of private APIs to the VPC endpoint and all others past it, in either of two ways. As a DNS server: \
+names of private APIs get the addresses of the endpoint, everything else is forwarded; `sidegate resolv-conf` points \
+resolv.conf at it. As a proxy, for programs that take one: HTTPS_PROXY=http://127.0.0.1:3128.
 
-Without any configuration `sidegate run` listens on 127.0.0.1:5353, takes the region from AWS_REGION, finds the \
-endpoint through the VPC resolver and learns which ids are private from public DNS. `sidegate demo` shows all of it on \
-loopback.
+Without any configuration `sidegate run` answers DNS on 127.0.0.1:5353, takes CONNECT on 127.0.0.1:3128, shows what it knows \
+on http://127.0.0.1:9180/, takes the region from AWS_REGION, finds the endpoint through the VPC resolver and learns which \
+ids are private from public DNS. `sidegate demo` shows all of it on loopback.
 
 Configuration: --config FILE, else SIDEGATE_CONFIG (a path) or SIDEGATE_CONFIG_TOML (a whole file), else \
-/etc/sidegate/sidegate.toml. Every key has a variable: SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0.
+/etc/sidegate/sidegate.toml. Every key has a variable, SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0, but for \
+those of [[endpoint]], [[discovery]] and [[upstream.zone]], which stand in a file.
 
 Exit codes: 0 done, 1 failure or not well, 64 wrong command line, 78 wrong configuration. SIGHUP reloads, SIGTERM drains.";
 
@@ -60,14 +62,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer questions until SIGTERM (the default)
+    /// Serve DNS, the proxy and the admin page until SIGTERM (the default)
     Run,
     /// Read the configuration, say whether it is right, and what it means
     Check,
     /// Say which way a name goes, by which rule, and who said so
     Route {
-        /// A host name
-        name: HostName,
+        /// A host name, a URL, or an id alone, which stands for its name in each zone of ours
+        name: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -105,13 +107,13 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "/etc/resolv.conf", global = true)]
         file: PathBuf,
     },
-    /// Wait until the running Sidegate is ready
+    /// Wait until the running Sidegate is ready; with --timeout 1, a container's readiness probe
     Wait {
         /// Seconds to wait at most
         #[arg(long, default_value_t = 30)]
         timeout: u64,
     },
-    /// Ask the running Sidegate whether it is well, for a container's health check
+    /// Ask the running Sidegate whether it is well, draining or not, for a container's health check
     Health,
 }
 
@@ -128,20 +130,22 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => with_config(config, |config_read| run::run(config_read, config)),
-        Command::Check => with_config(config, |config| check(&config)),
-        Command::Route { name, json } => with_config(config, |config| {
-            block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
-        }),
-        Command::Doctor { call } => match call.request() {
-            Ok(request) => with_config(config, |config| {
-                let surroundings = Surroundings::of_host();
-                block_on(doctor::doctor(&config, &surroundings, &call, &request, &mut io::stdout()))
+        Command::Check => with_config(config, |config| check::check(&config)),
+        Command::Route { name, json } => match Asked::of(&name) {
+            Ok(asked) => with_config(config, |config| {
+                block_on(route::route(&config, &Surroundings::of_host(), &asked, json, &mut io::stdout()))
             }),
-            Err(error) => {
-                complain(error);
-                USAGE.into()
-            }
+            Err(error) => wrong_command_line(&error),
         },
+        Command::Doctor { call } => {
+            let surroundings = Surroundings::of_host();
+            match call.read(&surroundings) {
+                Ok(read) => with_config(config, |config| {
+                    block_on(doctor::doctor(&config, &surroundings, &read, call.json, &mut io::stdout()))
+                }),
+                Err(error) => wrong_command_line(&error),
+            }
+        }
         Command::Discover { format, output } => with_config(config, |config| {
             let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
@@ -180,6 +184,12 @@ fn complain(problem: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "sidegate: {problem}");
 }
 
+/// Where clap is not to say it, since it prints what was typed.
+fn wrong_command_line(error: &anyhow::Error) -> ExitCode {
+    complain(format!("{error:#}"));
+    USAGE.into()
+}
+
 /// Prints a line; a reader that has gone away is no failure of ours.
 fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -202,33 +212,6 @@ fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
     }
 }
 
-fn check(config: &Config) -> ExitCode {
-    for warning in &config.warnings {
-        complain(format!("warning: {warning}"));
-    }
-    let listed = |addresses: &[std::net::SocketAddr]| match addresses {
-        [] => "off".to_owned(),
-        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    let region = config.region.as_ref().map_or_else(|| "from the metadata services".to_owned(), ToString::to_string);
-    say("The configuration is right.");
-    say(format!("  dns       {}", listed(&config.dns.listen)));
-    say(format!("  admin     {}", listed(config.admin.listen.as_slice())));
-    say(format!("  region    {region}"));
-    let endpoints = config.endpoints.len().max(1);
-    let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
-    say(format!("  {:9} {endpoints}", if endpoints == 1 { "endpoint" } else { "endpoints" }));
-    say(format!("  ids       {} listed, {}", counted(ids, "id"), counted(sources, "source")));
-    for source in &config.discovery {
-        let label = source.label();
-        match source.kind {
-            SourceKind::Learned => say(format!("  source    {label}")),
-            _ => say(format!("  source    {label}, every {:?}", source.interval)),
-        }
-    }
-    ExitCode::SUCCESS
-}
-
 async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     let admin = config.admin.listen.ok_or_else(|| anyhow::anyhow!("admin.listen is off: there is nothing to ask"))?;
     let deadline = Instant::now() + patience;
@@ -241,14 +224,11 @@ async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     }
 }
 
-/// Ready and alive; where admin is off, alive.
+/// Alive, and ready or draining; where admin is off, alive.
 async fn health(config: &Config) -> anyhow::Result<bool> {
     let asked = async {
         match config.admin.listen {
-            Some(admin) => {
-                admin::client::ask(admin, "/ready").await?;
-                admin::client::ask(admin, "/live").await?;
-            }
+            Some(admin) => admin::client::is_well(admin).await?,
             None => {
                 for listener in &config.dns.listen {
                     dns::health::ask(*listener).await?;

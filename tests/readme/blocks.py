@@ -6,6 +6,7 @@ systemd, and only its form is checked; `toml` is configuration; everything else 
 
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ RUN_BY = {
     "sidegate": "interop",
     "curl": "interop",
     "dig": "interop",
+    "install": "interop",
     "docker": "images",
     "docker-compose": "images",
     "cargo": "ci",
@@ -44,9 +46,14 @@ class Command:
 
 
 def blocks(path):
+    """Every fenced block of a file, in order."""
+    return blocks_in(Path(path).read_text(encoding="utf-8"))
+
+
+def blocks_in(text):
     """Every fenced block, in order."""
     found, opened = [], None
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if opened is None and line.startswith("```"):
             opened = Block(line[3:].strip(), "", number + 1)
         elif opened is not None and line.startswith("```"):
@@ -76,3 +83,8 @@ def run_here(path, where):
     """The lines of `sh` blocks that one test runs, in order."""
     lines = [command for block in blocks(path) if block.info == "sh" for command in commands(block)]
     return [command for command in lines if RUN_BY.get(command.program) == where]
+
+
+if __name__ == "__main__":
+    # blocks.py PAGE TEST: for a test that is a shell script.
+    print("\n".join(command.text for command in run_here(*sys.argv[1:])))

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+from . import ecs_shipped
 from .ecs_task import BEFORE, NAMES, NOBODY, Application, Calls, Load, Task
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .processes import wait_until
@@ -274,6 +275,7 @@ def check(world, report, short):
     try:
         application = Application(task, short)
         without(report, task, application)
+        ecs_shipped.check(report, task, application)
         sidecar, configuration = by_resolv_conf(report, task, application)
         if short:
             sidecar.stop()

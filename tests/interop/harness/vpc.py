@@ -1,4 +1,5 @@
-"""A whole VPC: clients know its resolver alone, whose Resolver rule leads to two Sidegates. No client is changed.
+"""A whole VPC: clients know its resolver alone, whose Resolver rule leads to the load balancer and the two tasks of
+config/vpc/whole-vpc.yaml, with the configuration as the template has it. No client is changed.
 
 BIND is the VPC's resolver; what it is asked stands in its log, so that a question that comes back is seen.
 """
@@ -10,7 +11,6 @@ import socket
 import ssl
 import struct
 import time
-from pathlib import Path
 
 from . import clients
 from .dig import dig
@@ -19,19 +19,12 @@ from .forward_clients import FETCHERS, Clients
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .matrix import packet
 from .processes import run, wait_until
-from .world import CENTRAL, PUBLIC, TARGETS, ZONE
+from .vpc_fleet import DNS_NAME, TASKS, VPCE, Fleet
+from .world import CENTRAL, TARGETS, ZONE
 
-VPCE = "vpce-0a0a0a0a0a0a0a0a0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com"
-DNS_NAME = "dns.interop.test"
-IDS = f"""[policy]
-region = "us-east-1"
-private_api_ids = ["privapi123"]
-"""
-ENDPOINT = f"""[[endpoint]]
-vpce_id = "vpce-0a0a0a0a0a0a0a0a0"
-dns_name = "{VPCE}"
-"""
-UPSTREAM = f'public = ["udp://{PUBLIC}"]\nvpc = ["{CENTRAL}"]\ndefault = "vpc"'
+#: Where a task listens for encrypted questions, as the page has it.
+TLS_PORT, HTTPS_PORT = 8853, 8443
+
 NAMES = {
     PRIVATE: ["10.53.1.10", "10.53.1.11"],
     GATEWAY: clients.PUBLIC_API,
@@ -44,49 +37,6 @@ NAMES = {
     "db.corp.internal": ["10.53.7.7", "fd53::7"],
     f"nobody9876.{ZONE}": "NONAME",
 }
-
-
-class Fleet:
-    """The VPC's resolver and the two Sidegates."""
-
-    def __init__(self, world, gateways):
-        self.world = world
-        self.certificate, self.key = world.work / "dns.pem", world.work / "dns.key"
-        self.gateways = gateways
-        self.renew()
-        self.paths = [self._configuration(address) for address in TARGETS]
-        self.sidegates = [self._start(number) for number in range(len(TARGETS))]
-
-    def renew(self):
-        """Puts another certificate where the Sidegates read theirs, as a renewal does: the key first, then the chain."""
-        certificate, key = self.gateways._issue("dns", DNS_NAME)
-        for source, target in ((key, self.key), (certificate, self.certificate)):
-            new = target.with_suffix(".new")
-            new.write_bytes(Path(source).read_bytes())
-            new.replace(target)
-        return ssl.PEM_cert_to_DER_cert(self.certificate.read_text())
-
-    def _configuration(self, address):
-        dns = (
-            f'whole_vpc = true\ntls_certificate = "{self.certificate}"\ntls_key = "{self.key}"\n'
-            f'[dns.tls]\nlisten = ["{address}:853"]\n[dns.https]\nlisten = ["{address}:443"]\n'
-        )
-        return self.world.configuration(
-            IDS + ENDPOINT, listen=[f"{address}:53"], upstream=UPSTREAM, dns=dns, head='linger = "3s"',
-            admin=f"{address}:9180",
-        )
-
-    def _start(self, number):
-        return self.world.run_sidegate(self.paths[number], listen=f"{TARGETS[number]}:53")
-
-    def restart(self, number):
-        self.sidegates[number] = self._start(number)
-        wait_until(lambda: dig(PRIVATE, server=TARGETS[number]).answer, 10, "its endpoint's addresses")
-
-    def asked(self):
-        """Questions for names in the zone that the VPC's resolver has had so far."""
-        lines = (self.world.work / "central" / "queries.log").read_text(errors="replace").lower().splitlines()
-        return [line for line in lines if f"{ZONE}): query" in line]
 
 
 class Resolved:
@@ -123,7 +73,7 @@ def calls(world, report, gateways, way):
 
 def no_loop(fleet, report):
     report.section("A whole VPC: no question goes round in a circle")
-    before = len(fleet.asked())
+    before = len(fleet.asked(ZONE))
     names = [ZONE, PRIVATE, GATEWAY, f"d-chained123.{ZONE}", f"nobody9876.{ZONE}", f"below.privapi123.{ZONE}",
              f"pubapi1234-vpce-0c0c0c0c0c0c0c0c0.{ZONE}", "api.example.com"]
     for address in TARGETS:
@@ -133,38 +83,43 @@ def no_loop(fleet, report):
     # What the VPC's resolver itself follows an alias to is asked by nobody, and so in no log.
     report.check(
         f"{len(names) * 10} questions to the Sidegates: none in the zone comes to the VPC's resolver",
-        fleet.asked()[before:],
+        fleet.asked(ZONE)[before:],
     )
     dig(PRIVATE, server=CENTRAL)
-    report.check("the log would tell", len(fleet.asked()) == before + 1)
+    report.check("the log would tell", len(fleet.asked(ZONE)) == before + 1)
 
-    world = fleet.world
-    for what, text, upstream, wanted in (
-        ("the endpoint's addresses from the apex", IDS, UPSTREAM, "add an [[endpoint]]"),
-        ("an [[endpoint]] without addresses", IDS + '[[endpoint]]\nvpce_id = "vpce-0a0a0a0a0a0a0a0a0"\n', UPSTREAM, "set dns_name"),
-        ("the apex as its dns_name", IDS + f'[[endpoint]]\ndns_name = "{ZONE}"\n', UPSTREAM, "set dns_name"),
-        ("the VPC's resolver as public DNS", IDS + ENDPOINT, UPSTREAM.replace(PUBLIC, CENTRAL), "outside the VPC"),
+    shipped = fleet.configuration["SIDEGATE_CONFIG_TOML"]
+    name = f'dns_name = "{VPCE}"\n'
+    nowhere = shipped.replace(f'[[endpoint]]\nvpce_id = "{VPCE[:22]}"\n{name}', "")
+    for what, text, more, wanted in (
+        ("the endpoint's addresses from the apex", nowhere, {}, "add an [[endpoint]]"),
+        ("an [[endpoint]] without addresses", shipped.replace(name, ""), {}, "set dns_name"),
+        ("the apex as its dns_name", shipped.replace(VPCE, ZONE), {}, "set dns_name"),
+        ("the VPC's resolver as public DNS", shipped, {"SIDEGATE_UPSTREAM__PUBLIC": "169.254.169.253"}, "outside the VPC"),
     ):
-        path = world.configuration(text, upstream=upstream, dns="whole_vpc = true")
-        code, out, error = run([world.sidegate, "check", "--config", path])
-        report.check(f"{what}: refused, with the fix", [] if code == 78 and wanted in out + error else out + error)
+        env = {**fleet.configuration, **more, "SIDEGATE_CONFIG_TOML": text}
+        code, out, error = run([fleet.world.sidegate, "check"], env=env)
+        report.check(f"{what}: refused, with the fix", [] if code == 78 and wanted in out + error else f"{code} {out}{error}")
 
     # Without whole_vpc nothing is refused, and the rule leads an own look-up back to who asked it.
     for sidegate in fleet.sidegates:
-        sidegate.stop()
-    before = len(fleet.asked())
-    path = world.configuration(IDS, listen=[f"{TARGETS[0]}:53"], upstream=UPSTREAM)
-    loose = world.run_sidegate(path, listen=f"{TARGETS[0]}:53")
+        sidegate.signal(signal.SIGKILL)
+        sidegate.wait(5)
+    before = len(fleet.asked(ZONE))
+    fleet.start(0, SIDEGATE_CONFIG_TOML=nowhere.replace("whole_vpc = true\n", ""))
     time.sleep(5)
     reply = dig(PRIVATE, server=TARGETS[0])
-    asked = len(fleet.asked()) - before
+    asked = len(fleet.asked(ZONE)) - before
     report.check(
         f"without whole_vpc: the apex comes back ({asked} questions in 5 s), which ends as SERVFAIL and grows into no storm",
-        [] if reply.status == "SERVFAIL" and 0 < asked < 100 and loose.alive() else f"{asked} {reply.text}",
+        [] if reply.status == "SERVFAIL" and 0 < asked < 100 and fleet.sidegates[0].alive() else f"{asked} {reply.text}",
     )
-    loose.stop()
-    for number in range(len(TARGETS)):
-        fleet.restart(number)
+    fleet.sidegates[0].signal(signal.SIGKILL)
+    fleet.sidegates[0].wait(5)
+    for number in range(len(TASKS)):
+        fleet.start(number)
+    for number in range(len(TASKS)):
+        fleet.in_service(number)
 
 
 def under_load(report, what, seconds, meanwhile, lost_may_be=0):
@@ -180,6 +135,12 @@ def under_load(report, what, seconds, meanwhile, lost_may_be=0):
 def changes(fleet, report):
     report.section("A whole VPC: Sidegates that come and go under load")
 
+    async def nothing():
+        pass
+
+    # What BIND and the load balancer's rules cost by themselves.
+    under_load(report, "nothing happens", 4, nothing)
+
     async def reloads():
         for turn in range(10):
             fleet.sidegates[turn % 2].signal(signal.SIGHUP)
@@ -187,44 +148,65 @@ def changes(fleet, report):
 
     under_load(report, "10 reloads", 4, reloads)
 
+    ended = 0.0
+
     async def terminate():
-        await asyncio.sleep(0.5)
+        nonlocal ended
+        began = time.monotonic()
         fleet.sidegates[0].signal(signal.SIGTERM)
         await asyncio.sleep(1)
-        _, out, _ = run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{TARGETS[0]}:9180/ready"])
-        report.check("SIGTERM: /ready tells the load balancer at once", [] if out == "503" else out)
+        code = fleet.ready(0)
+        report.check("SIGTERM: /ready tells the load balancer at once", [] if code == "503" else code)
+        await aside(fleet.in_service, 0, False)
+        report.check(f"... which takes it out after {time.monotonic() - began:.0f} s")
+        await aside(fleet.sidegates[0].wait, fleet.stop_timeout)
+        ended = time.monotonic() - began
 
-    under_load(report, "one is drained (linger = 3 s) and gone", 6, terminate)
-    report.check("... and ends with 0", fleet.sidegates[0].wait(30) == 0)
+    under_load(report, "one is drained and gone, linger = 40 s", 2, terminate)
+    right = fleet.sidegates[0].wait(0) == 0 and 40 <= ended
+    report.check(f"... with 0 after {ended:.0f} s of the {fleet.stop_timeout} s that ECS waits", right)
 
     async def restart():
-        await asyncio.sleep(0.5)
-        await asyncio.get_running_loop().run_in_executor(None, fleet.restart, 0)
+        await aside(fleet.start, 0)
+        await aside(fleet.in_service, 0)
 
-    under_load(report, "it is started again", 4, restart)
+    under_load(report, "it is started again and put into service", 2, restart)
 
-    async def kill():
+    async def crash():
         await asyncio.sleep(1)
         fleet.sidegates[1].signal(signal.SIGKILL)
+        await aside(fleet.sidegates[1].wait, 5)
+        await aside(fleet.start, 1)
 
-    # What it had read is asked again by the VPC's resolver: clients wait and lose nothing.
-    under_load(report, "one is killed", 5, kill, lost_may_be=2)
-    fleet.restart(1)
+    # What it had read is asked again by the VPC's resolver, as is what meets a closed port.
+    under_load(report, "one is killed, its container started again", 3, crash, lost_may_be=2)
+    for number in range(len(TASKS)):
+        fleet.in_service(number)
 
     async def hang():
         await asyncio.sleep(1)
+        began = time.monotonic()
         fleet.sidegates[0].signal(signal.SIGSTOP)
+        await aside(fleet.in_service, 0, False)
+        report.check(f"one hangs: taken out after {time.monotonic() - began:.0f} s")
 
-    under_load(report, "one hangs", 6, hang, lost_may_be=4)
+    # Until then each question has an even chance to meet it, each time that the VPC's resolver asks again.
+    under_load(report, "one hangs", 3, hang, lost_may_be=50)
     fleet.sidegates[0].signal(signal.SIGCONT)
-    report.check("both are alive", all(sidegate.alive() for sidegate in fleet.sidegates))
+    fleet.in_service(0)
+    report.check("both are alive, and in service again", all(sidegate.alive() for sidegate in fleet.sidegates))
+
+
+def aside(work, *words):
+    """Work that blocks, beside the load."""
+    return asyncio.get_running_loop().run_in_executor(None, work, *words)
 
 
 def kept(world, address):
     """A connection of DNS over TLS that is kept."""
     context = ssl.create_default_context(cafile=str(world.authority))
     context.set_alpn_protocols(["dot"])
-    return context.wrap_socket(socket.create_connection((address, 853), 5), server_hostname=DNS_NAME)
+    return context.wrap_socket(socket.create_connection((address, TLS_PORT), 5), server_hostname=DNS_NAME)
 
 
 def answers(connection):
@@ -240,30 +222,40 @@ def answers(connection):
 
 
 def encrypted(world, fleet, report, way):
-    report.section("A whole VPC: DNS over TLS and over HTTPS")
+    report.section("A whole VPC: DNS over TLS and over HTTPS, which the page adds")
+    added = {
+        "SIDEGATE_DNS__TLS_CERTIFICATE": str(fleet.certificate),
+        "SIDEGATE_DNS__TLS_KEY": str(fleet.key),
+        "SIDEGATE_DNS__TLS__LISTEN": f"0.0.0.0:{TLS_PORT}",
+        "SIDEGATE_DNS__HTTPS__LISTEN": f"0.0.0.0:{HTTPS_PORT}",
+    }
+    for number, sidegate in enumerate(fleet.sidegates):
+        sidegate.signal(signal.SIGKILL)
+        sidegate.wait(5)
+        fleet.start(number, **added)
     secure = [f"+tls-ca={world.authority}", f"+tls-hostname={DNS_NAME}"]
     for label, words in (
-        ("TLS", ["+tls"]),
-        ("HTTPS, POST", ["+https"]),
-        ("HTTPS, GET", ["+https", "+https-get"]),
-        ("TLS, padded, one connection", ["+tls", "+padding=128", "+keepopen"]),
+        ("TLS", ["-p", str(TLS_PORT), "+tls"]),
+        ("HTTPS, POST", ["-p", str(HTTPS_PORT), "+https"]),
+        ("HTTPS, GET", ["-p", str(HTTPS_PORT), "+https", "+https-get"]),
+        ("TLS, padded, one connection", ["-p", str(TLS_PORT), "+tls", "+padding=128", "+keepopen"]),
     ):
-        _, out, error = run(["kdig", f"@{TARGETS[0]}", *words, *secure, PRIVATE, "A", GATEWAY, "A", "www.example.com", "A"])
+        _, out, error = run(["kdig", f"@{TASKS[0]}", *words, *secure, PRIVATE, "A", GATEWAY, "A", "www.example.com", "A"])
         right = "10.53.1.10" in out and "198.51.100.10" in out and "198.51.100.3" in out
         report.check(f"kdig over {label}", [] if right and "WARNING" not in out + error else out + error)
         if "padded" in label:
             report.check("... its replies are padded to 468 octets", out.count("468 B") == 3 or out)
-    _, out, error = run(["kdig", f"@{TARGETS[0]}", "+tls", f"+tls-ca={world.authority}", "+tls-hostname=other.test", PRIVATE])
+    _, out, error = run(["kdig", f"@{TASKS[0]}", "-p", str(TLS_PORT), "+tls", f"+tls-ca={world.authority}", "+tls-hostname=other.test", PRIVATE])
     report.check("kdig that expects another name refuses", "10.53.1.10" not in out)
     for host in (PRIVATE, GATEWAY):
         _, out, error = run(
-            ["curl", "-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--doh-url", f"https://{DNS_NAME}/dns-query",
-             "--resolve", f"{DNS_NAME}:443:{TARGETS[1]}", f"https://{host}/prod/status/204"],
+            ["curl", "-sS", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--doh-url", f"https://{DNS_NAME}:{HTTPS_PORT}/dns-query",
+             "--resolve", f"{DNS_NAME}:{HTTPS_PORT}:{TASKS[1]}", f"https://{host}/prod/status/204"],
             env={**os.environ, "CURL_CA_BUNDLE": str(world.authority)},
         )
         report.check(f"curl --doh-url for {host}: 204", [] if out == "204" else out + error)
 
-    open_before = [kept(world, address) for address in TARGETS]
+    open_before = [kept(world, address) for address in TASKS]
     renewed = fleet.renew()
     for sidegate in fleet.sidegates:
         sidegate.signal(signal.SIGHUP)
@@ -272,13 +264,13 @@ def encrypted(world, fleet, report, way):
         with kept(world, address) as connection:
             return connection.getpeercert(binary_form=True)
 
-    wait_until(lambda: all(shown(address) == renewed for address in TARGETS), 10, "the certificate to be in force")
+    wait_until(lambda: all(shown(address) == renewed for address in TASKS), 10, "the certificate to be in force")
     report.check("SIGHUP after a certificate was replaced: new connections get it, open ones go on",
                  all(answers(connection) for connection in open_before))
     fleet.key.write_text("half a key", encoding="ascii")
     fleet.sidegates[0].signal(signal.SIGHUP)
     wait_until(lambda: "stays in use" in fleet.sidegates[0].output(), 10, "a warning")
-    report.check("a pair that cannot be used: warned of, the one before stays", shown(TARGETS[0]) == renewed)
+    report.check("a pair that cannot be used: warned of, the one before stays", shown(TASKS[0]) == renewed)
 
     renewed = fleet.renew()
     began, alive = time.monotonic(), True
@@ -287,7 +279,7 @@ def encrypted(world, fleet, report, way):
         nonlocal alive
         time.sleep(1)
         alive = alive and all(answers(connection) for connection in open_before)
-        return all(shown(address) == renewed for address in TARGETS)
+        return all(shown(address) == renewed for address in TASKS)
 
     wait_until(taken_up, 60, "the certificate to be noticed")
     seconds = time.monotonic() - began
@@ -297,16 +289,17 @@ def encrypted(world, fleet, report, way):
 
 
 def check(world, report, _short):
-    report.section("A whole VPC: its resolver and two Sidegates")
+    report.section("A whole VPC: its resolver, a load balancer, two tasks of whole-vpc.yaml")
     gateways = Gateways(world, "vpc-gateways", (ZONE, f"*.{ZONE}"))
     gateways.start()
+    fleet = None
     try:
         world.start_peer("central")
         fleet = Fleet(world, gateways)
+        for number in range(len(TASKS)):
+            fleet.in_service(number)
+        report.check("both are ready, by their endpoint's own name and public DNS over HTTPS, and in service")
         way = Resolved(world)
-        for address in TARGETS:
-            wait_until(lambda address=address: dig(PRIVATE, server=address).answer, 10, "endpoint addresses")
-        report.check("both have the endpoint's addresses from its own name")
         lookups(world, report, way)
         calls(world, report, gateways, way)
         no_loop(fleet, report)
@@ -314,6 +307,8 @@ def check(world, report, _short):
         encrypted(world, fleet, report, way)
     finally:
         world.stop_sidegates()
+        if fleet:
+            fleet.end()
         if "central" in world.peers:
             world.peers.pop("central").stop(3)
         gateways.stop()

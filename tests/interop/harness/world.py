@@ -73,7 +73,7 @@ class World:
         self._openssl("req", *key, "-keyout", self.key, "-out", request, "-subj", f"/CN={TLS_NAME}")
         extensions.write_text(
             f"subjectAltName=DNS:{TLS_NAME},"
-            + ",".join(f"IP:{ip}" for ip in (PUBLIC, SECOND, VPC, UNBOUND))
+            + ",".join(f"IP:{ip}" for ip in (PUBLIC, SECOND, VPC, UNBOUND, "1.1.1.1", "8.8.8.8"))
             + "\nextendedKeyUsage=serverAuth\nbasicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
         )
         self._openssl(
