@@ -192,24 +192,11 @@ def faults(cluster, report, pod):
 
     under_load(report, pod, LOCAL, "SIGTERM (linger 0 s) and started again at once", terminated, none=False)
 
-    # The end of the pod: the application is told first and goes on asking until it has ended, then the sidecar.
-    end = pod.load(LOCAL, *LOADED)
-    time.sleep(3)
-    lost(report, "the pod's end: the application ends first", json.loads(end()))
+    # The end of the pod comes once the application has ended: nobody asks any more.
     began = time.monotonic()
     pod.sidecar.signal(signal.SIGTERM)
-    code = pod.sidecar.wait(30)
-    report.check(f"... then the sidecar, with 0 after {time.monotonic() - began:.1f} s", code == 0 or f"exit {code}")
-
-    linger = {"SIDEGATE_LINGER": "4s"}
-    pod.start_sidegate(linger)
-
-    def drained():
-        pod.sidecar.signal(signal.SIGTERM)
-        time.sleep(1.5)
-
-    under_load(report, pod, LOCAL, "drain: SIGTERM with linger = 4s, the 2.5 s after it", drained)
-    pod.sidecar.wait(30)
+    code = pod.sidecar.wait(pod.spec["terminationGracePeriodSeconds"])
+    report.check(f"the pod's end: 0 after {time.monotonic() - began:.1f} s", code == 0 or f"exit {code}")
 
 
 def check(cluster, report, lookups, fetchers):
