@@ -47,7 +47,8 @@ MISTAKES = {
     "ways": [
         ("a proxy at another port", PROXY, 'listen = ["127.0.0.1:3128"]', 'listen = ["127.0.0.1:3129"]'),
         ("a proxy in one spelling", PROXY, "- {Name: https_proxy", None),
-        ("a proxy for the addresses of credentials", PROXY, "- {Name: NO_PROXY", None),
+        ("no word on what goes by no proxy", PROXY, "- {Name: NO_PROXY", None),
+        ("credentials by the proxy", PROXY, '"169.254.170.2,', '"'),
         ("a sidecar that is not on the same loopback", PROXY, "NetworkMode: awsvpc", "NetworkMode: bridge"),
         ("a second server", BRIDGE, "[!Ref BridgeAddress]", "[!Ref BridgeAddress, 10.0.0.2]"),
         ("another server", BRIDGE, "[!Ref BridgeAddress]", "[10.0.0.2]"),

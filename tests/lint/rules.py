@@ -12,6 +12,8 @@ from embedded import environments, values
 USER, GRACE, LINGER, PROXY, ADMIN = "65532", "20s", "0s", "127.0.0.1:3128", "127.0.0.1:9180"
 #: The ways to write what a program reads of its proxy; it takes all four.
 PROXIES = {"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"}
+#: A task's credentials, an instance's metadata: never by the proxy.
+CREDENTIALS = {"169.254.170.2", "169.254.169.254"}
 #: Fargate's most, in seconds.
 LONGEST_STOP = 120
 
@@ -160,6 +162,9 @@ def ways(template):
                     yield f"HTTPS_PROXY {proxies}, and Sidegate at {tunnels}"
                 if proxies and not variables.keys() >= PROXIES:
                     yield f"of {sorted(PROXIES)} there are {sorted(variables)}"
+                kept = [set(variables.get(name, "").split(",")) for name in ("NO_PROXY", "no_proxy")]
+                if proxies and not all(CREDENTIALS <= one for one in kept):
+                    yield f"credentials of {sorted(CREDENTIALS)} by the proxy, NO_PROXY is {kept}"
                 installs = [addresses(one) for job in beside for one in configurations(template, job)]
                 if beside and any(one != ["127.0.0.1:53"] for one in [listens, *installs]):
                     yield f"resolv.conf says 127.0.0.1, Sidegate listens on {listens}, {installs} are installed"

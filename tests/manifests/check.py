@@ -142,6 +142,7 @@ def check_plants(report, everything):
     for name in ("sidegate-sidecar", stub, node, "sidegate-discover"):
         plant(f"{name}: no way to the resolver", traffic.policies, "NetworkPolicy", name, egress(0, 54))
     plant("no way to public DNS over HTTPS", traffic.policies, "NetworkPolicy", stub, egress(2, 4443))
+    plant("no way to credentials", traffic.policies, "NetworkPolicy", "sidegate-discover", egress(2, 81))
     plant("no way in", traffic.policies, "NetworkPolicy", node, lambda one: one["spec"]["ingress"].pop())
     plant(
         "metrics that nobody may read",

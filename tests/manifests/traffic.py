@@ -8,6 +8,9 @@ from rules import configuration_of, containers_of, is_sidegate, pod_of, template
 
 ADMIN_PORT = 9180
 RESOLVERS = ("169.254.169.253", "fd00:ec2::253")
+#: An instance's metadata and the agent of EKS pod identity, which listens on port 80.
+POD_IDENTITY = "169.254.170.23"
+CREDENTIALS = {"169.254.169.254", POD_IDENTITY}
 
 
 def sidegates(documents):
@@ -40,6 +43,8 @@ def ways(documents):
                 proxies = configuration.get("forward", {}).get("connect", {}).get("listen", [])
                 if entry["name"] == "HTTPS_PROXY" and entry["value"].removeprefix("http://") not in proxies:
                     yield f"{name}: {entry['value']}, and the proxy is {proxies}"
+                if entry["name"] == "NO_PROXY" and not CREDENTIALS <= set(entry["value"].split(",")):
+                    yield f"{name}: credentials of {sorted(CREDENTIALS)} by the proxy, NO_PROXY is {entry['value']}"
 
 
 def one_node(documents):
@@ -85,6 +90,8 @@ def policies(documents):
         if not allows(spec["egress"], "1.1.1.1", 443):
             yield f"{name}: no way to public DNS over HTTPS"
         held = [one for one in templates if spec["podSelector"]["matchLabels"].items() <= one["metadata"]["labels"].items()]
+        if any("serviceAccountName" in one["spec"] for one in held) and not allows(spec["egress"], POD_IDENTITY, 80):
+            yield f"{name}: no way to {POD_IDENTITY}:80, where its service account gets its role"
         listening = {
             (port["containerPort"], port["protocol"])
             for template in held

@@ -71,6 +71,8 @@ class Shipped:
                 for name, container in self.template.containers.items()
                 if name not in {*began, "application"} and {one["ContainerName"] for one in container.get("DependsOn", [])} <= began
             ]
+            if not ready:
+                raise ProcessError(f"nothing that {set(self.template.containers) - began} wait for comes")
             # Those that wait for nothing come at once, and whoever ends by itself is quicker than one that gets healthy.
             for name in sorted(ready, key=lambda name: name == "sidegate"):
                 began.add(name)

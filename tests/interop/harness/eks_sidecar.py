@@ -192,8 +192,11 @@ def faults(cluster, report, pod):
 
     under_load(report, pod, LOCAL, "SIGTERM (linger 0 s) and started again at once", terminated, none=False)
 
+    # The end of the pod comes once the application has ended: nobody asks any more.
+    began = time.monotonic()
     pod.sidecar.signal(signal.SIGTERM)
-    pod.sidecar.wait(30)
+    code = pod.sidecar.wait(pod.spec["terminationGracePeriodSeconds"])
+    report.check(f"the pod's end: 0 after {time.monotonic() - began:.1f} s", code == 0 or f"exit {code}")
     drain(report, pod)
 
 
