@@ -189,8 +189,10 @@ impl Drop for Listener {
 /// One queue for all workers: whoever handed the socket over holds that and no other.
 fn share(socket: &UdpSocket, workers: NonZeroUsize) -> io::Result<Vec<Socket>> {
     let options = SockRef::from(socket);
-    // Its unit may have asked for more (ReceiveBuffer=).
-    if options.recv_buffer_size()? < RECEIVE_BUFFER {
+    // Its unit may have given it more (ReceiveBuffer=), beyond what the system allows us.
+    let ours = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    ours.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    if options.recv_buffer_size()? < ours.recv_buffer_size()? {
         options.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
     (0..workers.get()).map(|_| socket.try_clone().and_then(Socket::new)).collect()
@@ -214,4 +216,28 @@ fn udp_socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use super::*;
+
+    #[test]
+    fn an_inherited_buffer_is_raised_and_never_lowered() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let size = || SockRef::from(&socket).recv_buffer_size().unwrap();
+        SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+        let small = size();
+        share(&socket, NonZeroUsize::MIN).unwrap();
+        let raised = size();
+        assert!(raised > small);
+        // As systemd does, which may; where these tests may not, there is nothing more to see.
+        if setsockopt(&socket, sockopt::RcvBufForce, &raised).is_ok() {
+            assert!(size() > raised);
+            share(&socket, NonZeroUsize::MIN).unwrap();
+            assert_eq!(size(), 2 * raised);
+        }
+    }
 }
