@@ -22,7 +22,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{Semaphore, watch};
@@ -31,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use self::socket::Socket;
 use self::udp::{Context, LAST_BATCHES, Worker};
-use super::health::Pulse;
+use super::health::{self, Pulse};
 use super::service::Service;
 use crate::inherited::Inherited;
 use crate::tcp_listener;
@@ -89,7 +88,7 @@ pub struct Listener {
     asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
-    answered: Vec<Arc<AtomicU64>>,
+    vitals: Vec<health::Worker>,
     stop: CancellationToken,
 }
 
@@ -145,17 +144,17 @@ impl Bound {
             answered: Arc::default(),
             last_batches: if self.inherited.udp { 0 } else { LAST_BATCHES },
         };
-        let mut answered = Vec::new();
+        let mut vitals = Vec::new();
         let workers = self.udp.into_iter().map(|socket| {
-            let context = Context { answered: Arc::default(), ..context.clone() };
-            answered.push(Arc::clone(&context.answered));
-            Worker::start(socket, context)
+            let (socket, answered) = (Arc::new(socket), Arc::default());
+            vitals.push(health::Worker::new(&answered, &socket));
+            Worker::start(socket, Context { answered, ..context.clone() })
         });
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
         tracker.spawn(accept::serve(self.over, tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
         let (over, asked, address) = (self.over, self.asked, self.address);
-        Ok(Listener { over, asked, address, workers, answered, stop })
+        Ok(Listener { over, asked, address, workers, vitals, stop })
     }
 }
 
@@ -171,7 +170,7 @@ impl Listener {
 
     /// To tell whether it is alive, where it listens on UDP.
     pub fn pulse(&self) -> Option<Pulse> {
-        (self.over == Over::Plain).then(|| Pulse::new(self.address, self.answered.clone()))
+        (self.over == Over::Plain).then(|| Pulse::new(self.address, self.vitals.clone()))
     }
 
     /// UDP threads.
