@@ -148,9 +148,9 @@ impl Served {
         let table = service.resolver.table();
         let (client, now) = (self.connection.client, Instant::now());
         let mut reply = Vec::new();
-        if let Some(pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
+        if let Some(mut pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
             drop(table);
-            reply = service.finish_apart(pending).await;
+            reply = service.finish_on_stream(&mut pending, &self.connection.waiting).await;
         }
         encrypted::pad(query, &mut reply);
         reply

@@ -35,6 +35,8 @@ use super::service::Service;
 use crate::inherited::Inherited;
 use crate::tcp_listener;
 
+/// Queries that may wait for an upstream at a time, over all UDP workers of a listener; over all its connections as many.
+const MAX_WAITING: usize = 8192;
 /// What the kernel should hold of datagrams that wait; it may give less.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Times another port is tried where the system chose one that UDP has taken.
@@ -139,7 +141,7 @@ impl Bound {
         let stop = CancellationToken::new();
         let context = Context {
             service: service.clone(),
-            waiting: Arc::new(Semaphore::new(udp::MAX_WAITING)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             tracker: tracker.clone(),
             answered: Arc::default(),
             last_batches: if self.inherited.udp { 0 } else { LAST_BATCHES },

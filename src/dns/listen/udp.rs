@@ -19,9 +19,6 @@ use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Pending, Service};
 use crate::policy::Table;
 
-/// Queries that may wait for an upstream at a time, over all UDP workers of a listener.
-pub(super) const MAX_WAITING: usize = 8192;
-
 /// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
 /// arrived by then is lost, and a bound for clients that go on asking.
 pub(super) const LAST_BATCHES: usize = 128;
