@@ -83,6 +83,8 @@ pub async fn accept_until(
     let mut back_off = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
+            // In this order: who is still in the queue then is not ours to take.
+            biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };

@@ -226,7 +226,7 @@ async fn what_waited_is_answered_once_the_endpoint_is_known() {
 }
 
 #[test]
-fn a_process_that_ends_leaves_in_the_queue_what_it_has_not_read() {
+fn what_waits_in_the_queue_while_a_process_ends_is_answered_by_it_or_by_the_next() {
     let unit = Unit::new();
     let mut process = unit.start(&[]);
     unit.hears_ready();
@@ -237,7 +237,7 @@ fn a_process_that_ends_leaves_in_the_queue_what_it_has_not_read() {
     process.signal(Signal::CONT);
     assert_eq!(process.ends().0, Some(0));
     let _second = unit.start(&[]);
-    assert!(clients.iter().all(is_answered), "by the one or by the other");
+    assert!(clients.iter().all(is_answered));
 }
 
 #[test]

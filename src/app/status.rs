@@ -95,9 +95,11 @@ fn dns_totals(service: &dns::Service) -> Value {
         "connections": counters.connections.open(),
         "ignored": of(&counters.ignored),
         "shed": of(&counters.shed),
+        "greedy": of(&counters.greedy),
         "looped": of(&counters.looped),
         "evicted": of(&counters.evicted),
         "accept_errors": of(&counters.accept_errors),
+        "handshakes_failed": of(&counters.handshakes_failed),
         "foreign": of(&counters.foreign),
     })
 }

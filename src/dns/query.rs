@@ -6,6 +6,9 @@
 use super::wire::{CLASS_IN, ExtendedError, HEADER, Malformed, Reader, flag, option, rcode, rtype, u16_at};
 use crate::policy::HostName;
 
+/// The longest query that is read, in octets: the largest in use have a few hundred, padding included.
+pub const MAX_QUERY: usize = 4096;
+
 /// A well-formed query of class IN.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'p> {
@@ -57,7 +60,8 @@ impl<'p> Query<'p> {
     ///
     /// # Errors
     /// Whatever is not one well-formed question of class IN, with the reply it deserves: FORMERR, NOTIMP for other
-    /// opcodes, BADVERS, REFUSED for other classes and for zone transfers; silence for replies and scraps.
+    /// opcodes, BADVERS, REFUSED for other classes and for zone transfers; silence for replies and scraps. One that is longer
+    /// than [`MAX_QUERY`] is FORMERR whatever it says: it would be held while it waits.
     pub fn parse(packet: &'p [u8]) -> Result<Self, Rejection<'p>> {
         if packet.len() < HEADER || u16_at(packet, 2) & flag::QR != 0 {
             return Err(Rejection::Silent);
@@ -66,6 +70,9 @@ impl<'p> Query<'p> {
         let refusal = Refusal { id, flags, rcode: rcode::FORMERR, question: &[], edns: None, extended: None };
         if flags & flag::OPCODE != 0 {
             return Err(Rejection::Refused(Refusal { rcode: rcode::NOTIMP, ..refusal }));
+        }
+        if packet.len() > MAX_QUERY {
+            return Err(Rejection::Refused(refusal));
         }
         let counts = [4, 6, 8, 10].map(|at| u16_at(packet, at));
         if !matches!(counts, [1, 0, 0, 0 | 1]) {
@@ -190,6 +197,17 @@ mod tests {
         assert_eq!(&query.question[..8], b"\x07eXample");
         let edns = query.edns.unwrap();
         assert_eq!((edns.udp_size, edns.dnssec_ok), (1232, true));
+    }
+
+    #[test]
+    fn a_query_longer_than_any_in_use_is_a_format_error() {
+        let padded = |octets: usize| {
+            let options = [&[0, 12][..], &(octets as u16).to_be_bytes(), &vec![0; octets]].concat();
+            packet(0x0100, [1, 0, 0, 1], 1, 1, &opt(0, &options))
+        };
+        let most = MAX_QUERY - padded(0).len();
+        assert!(Query::parse(&padded(most)).is_ok());
+        assert_eq!(rejected(&padded(most + 1)), Some(rcode::FORMERR));
     }
 
     #[test]

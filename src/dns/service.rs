@@ -1,11 +1,13 @@
 //! What every listener shares: the resolver, the access list, the certificate, and the bounds on what may be under way.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use super::decided::Decided;
 use super::forwarder::{self, StandIn};
@@ -125,7 +127,7 @@ pub struct Pending {
     /// When it came.
     since: Instant,
     /// Among those of its client.
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Pending {
@@ -179,7 +181,7 @@ impl Service {
             Outcome::Ask(upstream) => {
                 let turn = self.shares.as_ref().map_or_else(|| Some(Turn::uncounted()), |all| all.take(client.ip()));
                 if let Some(turn) = turn {
-                    return Some(Pending { packet: packet.into(), upstream, limit, since: now, _turn: turn });
+                    return Some(Pending { packet: packet.into(), upstream, limit, since: now, turn });
                 }
                 Counters::count(&self.counters.greedy);
                 self.fail(packet, protocol, way, "too many queries of this client wait for an upstream", out);
@@ -193,27 +195,47 @@ impl Service {
         out.clear();
         let Ok(query) = Query::parse(&pending.packet) else { return };
         let resolved = self.resolver.answer(Question::of(&query), pending.upstream).await;
+        self.write(pending, &query, &resolved, out);
+    }
+
+    /// As [`Service::finish`], for a query on a stream: it ends with its connection, and is shed where too many wait already.
+    ///
+    /// A client could close its connection to be rid of what counts against its share, and ask anew. So where queries count,
+    /// what was asked for this one keeps its turn and its permit until it is over; the query itself is let go of.
+    pub async fn finish_on_stream(&self, pending: &mut Pending, waiting: &Arc<Semaphore>) -> Vec<u8> {
+        let mut reply = Vec::new();
+        let Ok(permit) = Arc::clone(waiting).try_acquire_owned() else {
+            self.shed(pending, &mut reply);
+            return reply;
+        };
+        let turn = mem::replace(&mut pending.turn, Turn::uncounted());
+        let Ok(query) = Query::parse(&pending.packet) else { return reply };
+        let (resolver, question, upstream) = (Arc::clone(&self.resolver), Question::of(&query), pending.upstream);
+        let outlives = turn.is_counted();
+        let asking = async move {
+            let resolved = resolver.answer(question, upstream).await;
+            drop((turn, permit));
+            resolved
+        };
+        // A task of its own fails only where the runtime ends.
+        let resolved = if outlives { tokio::spawn(asking).await.ok() } else { Some(asking.await) };
+        if let Some(resolved) = resolved {
+            self.write(pending, &query, &resolved, &mut reply);
+        }
+        reply
+    }
+
+    /// Writes the reply and counts it.
+    fn write(&self, pending: &Pending, query: &Query<'_>, resolved: &Resolved, out: &mut Vec<u8>) {
         let table = self.resolver.table();
         let stand_in = StandIn::of(self.forwarder.as_ref(), &route(&table, &query.name));
-        forwarder::render(&resolved, stand_in, &query, pending.limit, out);
+        forwarder::render(resolved, stand_in, query, pending.limit, out);
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
-        let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(&query));
+        let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(query));
         let way = pending.upstream.into();
         self.counters.answered.count(protocol, way, found, rcode);
         self.counters.waited(way, pending.since);
         self.counters.decided.note(Instant::now(), || Decided::of(&pending.packet, &table, way, found, rcode));
-    }
-
-    /// As [`Service::finish`], in a task of its own: the query of a client that goes away meanwhile still counts as one of
-    /// its own until what was asked for it is over.
-    pub async fn finish_apart(self: Arc<Self>, pending: Pending) -> Vec<u8> {
-        let finishing = tokio::spawn(async move {
-            let mut reply = Vec::new();
-            self.finish(&pending, &mut reply).await;
-            reply
-        });
-        // It fails only where the runtime ends.
-        finishing.await.unwrap_or_default()
     }
 
     /// Refuses a query because too many wait already.

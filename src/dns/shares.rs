@@ -23,6 +23,10 @@ impl Turn {
     pub fn uncounted() -> Self {
         Self(None)
     }
+
+    pub fn is_counted(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 impl Shares {

@@ -1,8 +1,14 @@
 //! Each query is counted once, over every transport, by the way it went and the code it was answered with.
 
-use sidegate::dns::{Found, Way};
+use std::time::Duration;
 
-use crate::gate::{Gate, PATIENCE, ZONE, config, loopback, public, table};
+use hyper::Version;
+use sidegate::dns::{Found, Way};
+use socket2::SockRef;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::gate::{Gate, PATIENCE, TcpClient, ZONE, config, loopback, public, table, until};
+use crate::secure::Shown;
 use crate::upstream::Upstream;
 use crate::wire::{A, Answer, Ask, TXT_TYPE, a};
 use sidegate::dns::upstream::Protocol;
@@ -88,4 +94,38 @@ async fn clients_that_may_not_ask_are_counted_apart() {
 
 fn loopback_port(port: u16) -> std::net::SocketAddr {
     ([127, 0, 0, 1], port).into()
+}
+
+/// Each kind of connection, with a query of its own that waits for an upstream.
+async fn waiting_connections(shown: &Shown, gate: &Gate) -> Vec<Box<dyn std::any::Any>> {
+    let query = |name: &str| Ask::new(&format!("{name}.example.com"), A).to_wire();
+    let mut tcp = TcpClient::connect(gate.address).await;
+    tcp.send(&query("tcp")).await;
+    let mut dot = shown.dot(gate).await;
+    dot.send(&query("tls")).await;
+    // Closed as by a process that ends while it is owed something.
+    for stream in [&tcp.0, dot.0.get_ref().0] {
+        SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let mut all: Vec<Box<dyn std::any::Any>> = vec![Box::new(tcp), Box::new(dot)];
+    for (name, version) in [("http1", Version::HTTP_11), ("http2", Version::HTTP_2)] {
+        let (mut client, query) = (shown.doh(gate, version).await, query(name));
+        let task = tokio::spawn(async move { drop(client.post(&query).await) });
+        all.push(Box::new(AbortOnDropHandle::new(task)));
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_query_ends_with_its_connection_and_is_in_no_count() {
+    let (upstream, shown) = (Upstream::silent().await, Shown::new());
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
+    let clients = waiting_connections(&shown, &gate).await;
+    let service = gate.plane.service().borrow().clone();
+    until("all four wait", || async { service.resolver.in_flight() == 4 }).await;
+    drop(clients);
+    until("all four are gone", || async { service.counters.connections.open() == 0 }).await;
+    until("what they asked is over", || async { service.resolver.in_flight() == 0 }).await;
+    gate.ask(&Ask::new(&format!("priv1.{ZONE}"), A)).await;
+    assert_eq!(counted(&gate, 1).await, [(Protocol::Udp, Way::Endpoint, Found::Here, "NOERROR", 1)]);
 }

@@ -85,6 +85,7 @@ async fn what_is_no_exchange_is_refused_as_http_says_and_the_connection_goes_on_
             (with(Method::PUT, message, &private()), 405),
             (with(Method::DELETE, message, b""), 405),
             (with(Method::POST, "text/plain", &private()), 415),
+            (with(Method::POST, message, &[0; 5_000]), 413),
             (with(Method::POST, message, &[0; 70_000]), 413),
             (with(Method::POST, message, b""), 400),
             (with(Method::POST, message, &[0xff; 12]), 400),

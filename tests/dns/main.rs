@@ -13,7 +13,7 @@
 //! - `secure`: clients over TLS and HTTPS, and our certificate for them; `dot`, `doh`: what they get; `certificates`: another
 //!   one while we serve; `every_listener`: what holds on all of them
 //! - `whole_vpc`: the VPC's resolver asks us for all names of our zones
-//! - `lifecycle`: bind, reload, drain
+//! - `lifecycle`, `handover`: bind, reload, drain; sockets that are not ours to empty
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,6 +35,7 @@ mod failover;
 mod forwarder;
 mod forwarding;
 mod gate;
+mod handover;
 mod hostile;
 mod learning;
 mod lifecycle;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Over, https, tcp};
+use super::{MAX_WAITING, Over, https, tcp};
 use crate::dns::service::{Counters, Service};
 use crate::server_tls;
 use crate::tcp_listener::{self, Bounds, Connections, Place};
@@ -32,7 +32,8 @@ pub(super) async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
-    let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections: Connections::new(BOUNDS) };
+    let (connections, waiting) = (Connections::new(BOUNDS), Arc::new(Semaphore::new(MAX_WAITING)));
+    let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections, waiting };
     acceptor.service.borrow().counters.connections.add(&acceptor.connections);
     let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
     let admit = |stream, client| acceptor.admit(stream, client);
@@ -50,6 +51,7 @@ struct Acceptor {
     stop: CancellationToken,
     tracker: TaskTracker,
     connections: Arc<Connections>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Acceptor {
@@ -67,7 +69,8 @@ impl Acceptor {
         if evicted {
             Counters::count(&current.counters.evicted);
         }
-        let connection = Connection { service: self.service.clone(), client, place, stop: self.stop.clone() };
+        let (waiting, stop) = (Arc::clone(&self.waiting), self.stop.clone());
+        let connection = Connection { service: self.service.clone(), client, place, waiting, stop };
         let over = self.over;
         self.tracker.spawn(async move {
             // How a connection ends concerns nobody but its client.
@@ -93,6 +96,8 @@ pub(super) struct Connection {
     pub service: watch::Receiver<Arc<Service>>,
     pub client: SocketAddr,
     pub place: Place,
+    /// Permits to wait for an upstream, those of all its listener's connections.
+    pub waiting: Arc<Semaphore>,
     /// The listener has ended: what was asked is answered, and no more.
     pub stop: CancellationToken,
 }

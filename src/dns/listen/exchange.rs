@@ -1,23 +1,23 @@
 //! One exchange of DNS over HTTPS (RFC 8484): the message in a request, the response around a reply.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
 use crate::dns::encrypted;
+use crate::dns::query::MAX_QUERY;
 
 /// The path of the URI template `https://.../dns-query{?dns}`.
 const PATH: &str = "/dns-query";
 const MESSAGE: &str = "application/dns-message";
-/// Octets of a message (RFC 1035 section 4.2.2).
-const MAX_MESSAGE: usize = u16::MAX as usize;
 /// Patience for the body of a POST.
 const BODY: Duration = Duration::from_secs(5);
 
@@ -43,7 +43,7 @@ impl NoMessage {
                 (StatusCode::BAD_REQUEST, "GET takes ?dns= and a message in base64url without padding\n")
             }
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "POST takes application/dns-message\n"),
-            Self::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "a message has 65535 octets at most\n"),
+            Self::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "a query has 4096 octets at most\n"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the message did not come in time\n"),
             Self::NoQuery => (StatusCode::BAD_REQUEST, "this is no DNS query\n"),
         }
@@ -54,11 +54,7 @@ impl NoMessage {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn message<B>(request: Request<B>) -> Result<Bytes, NoMessage>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn message<B: Body<Data = Bytes>>(request: Request<B>) -> Result<Bytes, NoMessage> {
     if request.uri().path() != PATH {
         return Err(NoMessage::Path);
     }
@@ -66,7 +62,8 @@ where
         let parameters = request.uri().query().unwrap_or_default().split('&');
         let encoded = parameters.filter_map(|parameter| parameter.strip_prefix("dns=")).next();
         let decoded = encoded.and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok());
-        return decoded.map(Bytes::from).ok_or(NoMessage::Parameter);
+        let message = decoded.map(Bytes::from).ok_or(NoMessage::Parameter)?;
+        return if message.len() > MAX_QUERY { Err(NoMessage::TooLong) } else { Ok(message) };
     }
     if request.method() != Method::POST {
         return Err(NoMessage::Method);
@@ -76,15 +73,25 @@ where
         return Err(NoMessage::MediaType);
     }
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_MESSAGE as u64) {
+    if announced.is_some_and(|length| length > MAX_QUERY as u64) {
         return Err(NoMessage::TooLong);
     }
-    match timeout(BODY, Limited::new(request.into_body(), MAX_MESSAGE).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(NoMessage::TooLong),
-        Ok(Err(_)) => Err(NoMessage::NoQuery),
-        Err(_) => Err(NoMessage::TooSlow),
+    timeout(BODY, whole(request.into_body())).await.unwrap_or(Err(NoMessage::TooSlow))
+}
+
+/// A body's bytes, copied: a frame of a single octet holds the whole buffer that it was read into.
+async fn whole<B: Body<Data = Bytes>>(body: B) -> Result<Bytes, NoMessage> {
+    let mut body = pin!(body);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| NoMessage::NoQuery)?;
+        let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+        if whole.len() + data.len() > MAX_QUERY {
+            return Err(NoMessage::TooLong);
+        }
+        whole.extend_from_slice(data);
     }
+    Ok(whole.into())
 }
 
 /// The response around a reply, whatever that says (RFC 8484 section 4.2.1). It may be kept for as long as its records.
@@ -114,6 +121,13 @@ pub(super) fn refusal(why: NoMessage) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use futures_util::{StreamExt, stream};
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
     use super::*;
 
     async fn outcome(method: &str, target: &str, media_type: &str, body: &[u8]) -> Result<Bytes, NoMessage> {
@@ -132,7 +146,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_exchange_is_told_why() {
-        let long = vec![0; MAX_MESSAGE + 1];
+        let long = vec![0; MAX_QUERY + 1];
+        let long_get = format!("/dns-query?dns={}", URL_SAFE_NO_PAD.encode(&long));
         for (method, target, media_type, body, why) in [
             ("GET", "/", "", &b""[..], NoMessage::Path),
             ("GET", "/dns-query/", "", b"", NoMessage::Path),
@@ -144,9 +159,32 @@ mod tests {
             ("POST", "/dns-query", "", b"query", NoMessage::MediaType),
             ("POST", "/dns-query", "application/json", b"{}", NoMessage::MediaType),
             ("POST", "/dns-query", MESSAGE, &long, NoMessage::TooLong),
+            ("GET", &long_get, "", b"", NoMessage::TooLong),
         ] {
             assert_eq!(outcome(method, target, media_type, body).await, Err(why), "{method} {target}");
         }
-        assert_eq!(outcome("POST", "/dns-query", MESSAGE, &long[1..]).await.unwrap().len(), MAX_MESSAGE);
+        assert_eq!(outcome("POST", "/dns-query", MESSAGE, &long[1..]).await.unwrap().len(), MAX_QUERY);
+    }
+
+    /// A piece of a body, as it lies in the buffer it was read into.
+    struct Piece {
+        _buffer: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Piece {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_in_single_octets_does_not_hold_the_buffers_they_lie_in() {
+        let buffers = Arc::new(());
+        let pieces = stream::iter(0..100).map(|_| {
+            assert!(Arc::strong_count(&buffers) <= 2, "one piece at a time");
+            Ok::<_, Infallible>(Frame::data(Bytes::from_owner(Piece { _buffer: Arc::clone(&buffers) })))
+        });
+        let request = Request::post("/dns-query").header(CONTENT_TYPE, MESSAGE);
+        assert_eq!(message(request.body(StreamBody::new(pieces)).unwrap()).await.unwrap(), [b'x'; 100][..]);
     }
 }

@@ -23,6 +23,7 @@ use super::activity::Activity;
 use super::exchange::{self, NoMessage};
 use super::tcp::{LAST_SILENCE, WRITE};
 use crate::dns::encrypted;
+use crate::dns::query::MAX_QUERY;
 use crate::dns::reply::ReplyLimit;
 
 /// Requests at a time on one connection, no fewer than clients assume (RFC 9113 section 6.5.2).
@@ -33,8 +34,9 @@ const IDLE: Duration = Duration::from_secs(30);
 const HEAD: Duration = Duration::from_secs(10);
 /// A request head is no larger, in octets; a GET has its message there.
 const MAX_HEAD: usize = 16 * 1024;
-/// Bytes that a client may send ahead, of one request and of all on a connection.
-const WINDOWS: (u32, u32) = (64 * 1024, 1024 * 1024);
+/// Bytes that a client may send ahead, of one request and of all on a connection. hyper holds them in the pieces they came
+/// in until we read them, and the second cannot be less (RFC 9113 section 6.9.2).
+const WINDOWS: (u32, u32) = (MAX_QUERY as u32, u16::MAX as u32);
 /// Bytes of answers that wait for the client.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Requests that are taken back before hyper has shown them to us.
@@ -146,9 +148,9 @@ impl Served {
         let table = service.resolver.table();
         let (client, now) = (self.connection.client, Instant::now());
         let mut reply = Vec::new();
-        if let Some(pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
+        if let Some(mut pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
             drop(table);
-            reply = service.finish_apart(pending).await;
+            reply = service.finish_on_stream(&mut pending, &self.connection.waiting).await;
         }
         encrypted::pad(query, &mut reply);
         reply

@@ -22,7 +22,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::{Semaphore, watch};
@@ -31,11 +30,13 @@ use tokio_util::task::TaskTracker;
 
 use self::socket::Socket;
 use self::udp::{Context, LAST_BATCHES, Worker};
-use super::health::Pulse;
+use super::health::{self, Pulse};
 use super::service::Service;
 use crate::inherited::Inherited;
 use crate::tcp_listener;
 
+/// Queries that may wait for an upstream at a time, over all UDP workers of a listener; over all its connections as many.
+const MAX_WAITING: usize = 8192;
 /// What the kernel should hold of datagrams that wait; it may give less.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Times another port is tried where the system chose one that UDP has taken.
@@ -89,7 +90,7 @@ pub struct Listener {
     asked: SocketAddr,
     address: SocketAddr,
     workers: Vec<Worker>,
-    answered: Vec<Arc<AtomicU64>>,
+    vitals: Vec<health::Worker>,
     stop: CancellationToken,
 }
 
@@ -140,22 +141,22 @@ impl Bound {
         let stop = CancellationToken::new();
         let context = Context {
             service: service.clone(),
-            waiting: Arc::new(Semaphore::new(udp::MAX_WAITING)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             tracker: tracker.clone(),
             answered: Arc::default(),
             last_batches: if self.inherited.udp { 0 } else { LAST_BATCHES },
         };
-        let mut answered = Vec::new();
+        let mut vitals = Vec::new();
         let workers = self.udp.into_iter().map(|socket| {
-            let context = Context { answered: Arc::default(), ..context.clone() };
-            answered.push(Arc::clone(&context.answered));
-            Worker::start(socket, context)
+            let (socket, answered) = (Arc::new(socket), Arc::default());
+            vitals.push(health::Worker::new(&answered, &socket));
+            Worker::start(socket, Context { answered, ..context.clone() })
         });
         let workers = workers.collect::<io::Result<_>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
         tracker.spawn(accept::serve(self.over, tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
         let (over, asked, address) = (self.over, self.asked, self.address);
-        Ok(Listener { over, asked, address, workers, answered, stop })
+        Ok(Listener { over, asked, address, workers, vitals, stop })
     }
 }
 
@@ -171,7 +172,7 @@ impl Listener {
 
     /// To tell whether it is alive, where it listens on UDP.
     pub fn pulse(&self) -> Option<Pulse> {
-        (self.over == Over::Plain).then(|| Pulse::new(self.address, self.answered.clone()))
+        (self.over == Over::Plain).then(|| Pulse::new(self.address, self.vitals.clone()))
     }
 
     /// UDP threads.
@@ -189,8 +190,10 @@ impl Drop for Listener {
 /// One queue for all workers: whoever handed the socket over holds that and no other.
 fn share(socket: &UdpSocket, workers: NonZeroUsize) -> io::Result<Vec<Socket>> {
     let options = SockRef::from(socket);
-    // Its unit may have asked for more (ReceiveBuffer=).
-    if options.recv_buffer_size()? < RECEIVE_BUFFER {
+    // Its unit may have given it more (ReceiveBuffer=), beyond what the system allows us.
+    let ours = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    ours.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    if options.recv_buffer_size()? < ours.recv_buffer_size()? {
         options.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
     (0..workers.get()).map(|_| socket.try_clone().and_then(Socket::new)).collect()
@@ -214,4 +217,28 @@ fn udp_socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    use super::*;
+
+    #[test]
+    fn an_inherited_buffer_is_raised_and_never_lowered() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let size = || SockRef::from(&socket).recv_buffer_size().unwrap();
+        SockRef::from(&socket).set_recv_buffer_size(4096).unwrap();
+        let small = size();
+        share(&socket, NonZeroUsize::MIN).unwrap();
+        let raised = size();
+        assert!(raised > small);
+        // As systemd does, which may; where these tests may not, there is nothing more to see.
+        if setsockopt(&socket, sockopt::RcvBufForce, &raised).is_ok() {
+            assert!(size() > raised);
+            share(&socket, NonZeroUsize::MIN).unwrap();
+            assert_eq!(size(), 2 * raised);
+        }
+    }
 }

@@ -10,10 +10,10 @@ use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::dns::query::MAX_QUERY;
+
 /// Datagrams per system call.
 pub const BATCH: usize = 32;
-/// The longest query that is read: the largest EDNS query in use has a few hundred octets.
-const QUERY: usize = 4096;
 /// Room for one IPV6_PKTINFO message, the larger of the two.
 const CONTROL: usize = 64;
 
@@ -30,7 +30,7 @@ pub type LocalAddr = Option<IpAddr>;
 
 /// Datagrams received, and a reply for each.
 pub struct Batch {
-    queries: Box<[[u8; QUERY]; BATCH]>,
+    queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     received: [Received; BATCH],
     /// A reply for each datagram; an empty one is not sent.
     pub replies: [Vec<u8>; BATCH],
@@ -58,7 +58,7 @@ impl Batch {
     pub fn new() -> Self {
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Self {
-            queries: Box::new([[0; QUERY]; BATCH]),
+            queries: Box::new([[0; MAX_QUERY]; BATCH]),
             received: [Received { length: 0, client: nobody, local: None }; BATCH],
             replies: [const { Vec::new() }; BATCH],
         }
@@ -142,7 +142,7 @@ impl Socket {
             let cut_off = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             batch.received[position] = Received {
                 // What does not fit is no query that anybody sends; an empty one is passed over in silence.
-                length: if cut_off { 0 } else { (header.msg_len as usize).min(QUERY) },
+                length: if cut_off { 0 } else { (header.msg_len as usize).min(MAX_QUERY) },
                 client: socket_addr(&names[position]).unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
                 local: if self.wildcard { local_addr(&header.msg_hdr) } else { None },
             };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
 use super::accept::Connection;
@@ -128,7 +129,10 @@ impl Stream {
                 }
                 put_frame(replies, reply);
             }
-            Some(pending) => waiting.push(Box::pin(wait(service, pending, self.is_encrypted))),
+            Some(pending) => {
+                let all_waiting = Arc::clone(&self.connection.waiting);
+                waiting.push(Box::pin(wait(service, pending, all_waiting, self.is_encrypted)));
+            }
         }
     }
 }
@@ -136,11 +140,10 @@ impl Stream {
 /// A query that waits for an upstream, and becomes its reply.
 type Waiting = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 
-async fn wait(service: Arc<Service>, pending: Pending, is_encrypted: bool) -> Vec<u8> {
-    let query: Option<Box<[u8]>> = is_encrypted.then(|| pending.packet().into());
-    let mut reply = service.finish_apart(pending).await;
-    if let Some(query) = query {
-        encrypted::pad(&query, &mut reply);
+async fn wait(service: Arc<Service>, mut pending: Pending, all_waiting: Arc<Semaphore>, is_encrypted: bool) -> Vec<u8> {
+    let mut reply = service.finish_on_stream(&mut pending, &all_waiting).await;
+    if is_encrypted {
+        encrypted::pad(pending.packet(), &mut reply);
     }
     reply
 }
@@ -165,6 +168,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use tokio::sync::watch;
+    use tokio::task::yield_now;
     use tokio::time::sleep;
     use tokio_util::sync::CancellationToken;
 
@@ -172,36 +176,47 @@ mod tests {
     use super::*;
     use crate::dns::question::Question;
     use crate::dns::resolver::Resolver;
-    use crate::dns::upstream::Upstreams;
+    use crate::dns::shares::Shares;
+    use crate::dns::upstream::{Server, Upstreams};
     use crate::dns::wire::rtype;
     use crate::policy::{Networks, Table};
     use crate::tcp_listener::Connections;
 
+    fn service(public: Vec<Server>, shares: Option<Arc<Shares>>) -> Arc<Service> {
+        let (_, tables) = watch::channel(Arc::new(Table::default()));
+        let servers = crate::dns::Upstreams { public, ..crate::dns::Upstreams::default() };
+        let upstreams = Upstreams::new(&servers, &[], None).unwrap();
+        let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
+        let (clients, counters) = (Networks::private(), Arc::default());
+        Arc::new(Service { resolver, clients, forwarder: None, tls: None, shares, counters })
+    }
+
     /// A connection being served, its far end, and what ends its listener.
     fn connection(buffer: usize) -> (DuplexStream, CancellationToken) {
-        let (_, tables) = watch::channel(Arc::new(Table::default()));
-        let upstreams = Upstreams::new(&crate::dns::Upstreams::default(), &[], None).unwrap();
-        let resolver = Arc::new(Resolver::new(tables, upstreams, 1 << 16, None));
-        let service = Service {
-            resolver,
-            clients: Networks::private(),
-            forwarder: None,
-            tls: None,
-            shares: None,
-            counters: Arc::default(),
-        };
-        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (far, stop, _) = connected(service(Vec::new(), None), "127.0.0.1", &Arc::new(Semaphore::new(1)), buffer);
+        (far, stop)
+    }
+
+    /// The same, with what closes it at once.
+    fn connected(
+        service: Arc<Service>,
+        client: &str,
+        waiting: &Arc<Semaphore>,
+        buffer: usize,
+    ) -> (DuplexStream, CancellationToken, CancellationToken) {
+        let client = SocketAddr::new(client.parse().unwrap(), 1);
         let (place, _) = Connections::new(BOUNDS).admit(None, Instant::now(), CancellationToken::new());
         let stop = CancellationToken::new();
         let connection = Connection {
-            service: watch::Sender::new(Arc::new(service)).subscribe(),
+            service: watch::Sender::new(service).subscribe(),
             client,
             place,
+            waiting: Arc::clone(waiting),
             stop: stop.clone(),
         };
-        let (near, far) = duplex(buffer);
+        let (close, (near, far)) = (connection.place.close.clone(), duplex(buffer));
         tokio::spawn(async move { serve(near, connection, false).await });
-        (far, stop)
+        (far, stop, close)
     }
 
     fn query() -> Vec<u8> {
@@ -260,6 +275,43 @@ mod tests {
             stop.cancel();
             let (seconds, sent) = until_closed(&mut client).await;
             assert_eq!((seconds, sent > 0), (0, written > 0));
+        }
+    }
+
+    /// Lets everybody go as far as they can while the clock stands still.
+    async fn settle() {
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+    }
+
+    /// A client could be rid of its share by closing its connection, so there its permits stay taken.
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_bounded_over_all_connections_and_goes_with_its_own_unless_it_counts_as_its_clients() {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = Server::udp(silent.local_addr().unwrap());
+        let question = Question::new("www.example.com".parse().unwrap(), rtype::A);
+        let three = crate::dns::frame::frame(&question.to_wire(false)).repeat(3);
+        for (client, shares, kept) in
+            [("127.0.0.1", Some(Arc::default()), 0), ("10.0.0.9", None, 0), ("10.0.0.9", Some(Arc::default()), 3)]
+        {
+            let (service, waiting) = (service(vec![server.clone()], shares), Arc::new(Semaphore::new(5)));
+            let counted = || service.counters.answered.totals().iter().map(|total| total.count).sum::<u64>();
+            let mut connections = Vec::new();
+            for (free, shed) in [(2, 0), (0, 1)] {
+                let mut connection = connected(Arc::clone(&service), client, &waiting, 4096);
+                connection.0.write_all(&three).await.unwrap();
+                connections.push(connection);
+                settle().await;
+                assert_eq!((waiting.available_permits(), counted()), (free, shed), "{client}");
+            }
+            assert_eq!(service.counters.shed.load(std::sync::atomic::Ordering::Relaxed), 1);
+            connections[0].2.cancel();
+            settle().await;
+            assert_eq!(waiting.available_permits(), 3 - kept, "{client}");
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(waiting.available_permits(), 5, "{client}");
+            assert_eq!(counted(), 3, "{client}: what was sent, and no more");
         }
     }
 }

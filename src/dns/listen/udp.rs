@@ -19,9 +19,6 @@ use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Pending, Service};
 use crate::policy::Table;
 
-/// Queries that may wait for an upstream at a time, over all UDP workers of a listener.
-pub(super) const MAX_WAITING: usize = 8192;
-
 /// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
 /// arrived by then is lost, and a bound for clients that go on asking.
 pub(super) const LAST_BATCHES: usize = 128;
@@ -67,7 +64,7 @@ impl Worker {
     ///
     /// # Errors
     /// The system's, where it gives no thread or no descriptor.
-    pub(super) fn start(socket: Socket, context: Context) -> io::Result<Self> {
+    pub(super) fn start(socket: Arc<Socket>, context: Context) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake });
         let runtime = Handle::current();
@@ -79,7 +76,7 @@ impl Worker {
             }
         }));
         let thread = thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-            if let Err(error) = serve(&Arc::new(socket), context, &runtime, &stopped) {
+            if let Err(error) = serve(&socket, context, &runtime, &stopped) {
                 tracing::error!(%error, "a UDP listener has failed: restart to get it back");
             }
         })?;
@@ -247,7 +244,7 @@ mod tests {
         let waiting = Arc::new(Semaphore::new(1));
         let (tracker, answered) = (TaskTracker::new(), Arc::default());
         let context = Context { service: services.subscribe(), waiting, tracker, answered, last_batches: LAST_BATCHES };
-        let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let socket = Arc::new(Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
         let worker = Worker::start(socket, context).unwrap();
         for _ in 0..3 {
             let before = Arc::downgrade(&services.borrow());
