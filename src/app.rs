@@ -76,7 +76,7 @@ impl Surroundings {
 /// A running Sidegate.
 #[derive(Debug)]
 pub struct App {
-    /// First of all, so that resolv.conf leads elsewhere before anything ends.
+    /// First of all, so that resolv.conf leads elsewhere before anything ends. There while a listener is on port 53.
     take_over: Option<TakeOver>,
     take_over_totals: Arc<TakeOverTotals>,
     surroundings: Surroundings,

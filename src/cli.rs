@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 for a failure or "not well", 64 for a wrong command line, 78 for a wrong configuration (sysexits.h).
 
+mod check;
 mod demo;
 mod discover;
 mod doctor;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, sleep};
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
-use crate::discovery::SourceKind;
 use crate::dns;
 use crate::policy::HostName;
 
@@ -105,13 +105,13 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value = "/etc/resolv.conf", global = true)]
         file: PathBuf,
     },
-    /// Wait until the running Sidegate is ready
+    /// Wait until the running Sidegate is ready; with --timeout 1, a container's readiness probe
     Wait {
         /// Seconds to wait at most
         #[arg(long, default_value_t = 30)]
         timeout: u64,
     },
-    /// Ask the running Sidegate whether it is well, for a container's health check
+    /// Ask the running Sidegate whether it is well, draining or not, for a container's health check
     Health,
 }
 
@@ -128,20 +128,19 @@ pub fn main() -> ExitCode {
     let config = cli.config.as_deref();
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => with_config(config, |config_read| run::run(config_read, config)),
-        Command::Check => with_config(config, |config| check(&config)),
+        Command::Check => with_config(config, |config| check::check(&config)),
         Command::Route { name, json } => with_config(config, |config| {
             block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
         }),
-        Command::Doctor { call } => match call.request() {
-            Ok(request) => with_config(config, |config| {
-                let surroundings = Surroundings::of_host();
-                block_on(doctor::doctor(&config, &surroundings, &call, &request, &mut io::stdout()))
-            }),
-            Err(error) => {
-                complain(error);
-                USAGE.into()
+        Command::Doctor { call } => {
+            let surroundings = Surroundings::of_host();
+            match call.read(&surroundings) {
+                Ok(read) => with_config(config, |config| {
+                    block_on(doctor::doctor(&config, &surroundings, &read, call.json, &mut io::stdout()))
+                }),
+                Err(error) => wrong_command_line(&error),
             }
-        },
+        }
         Command::Discover { format, output } => with_config(config, |config| {
             let (surroundings, output) = (Surroundings::of_host(), output.as_deref());
             block_on(discover::discover(&config, &surroundings, format, output, &mut io::stdout()))
@@ -180,6 +179,12 @@ fn complain(problem: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "sidegate: {problem}");
 }
 
+/// Where clap is not to say it, since it prints what was typed.
+fn wrong_command_line(error: &anyhow::Error) -> ExitCode {
+    complain(format!("{error:#}"));
+    USAGE.into()
+}
+
 /// Prints a line; a reader that has gone away is no failure of ours.
 fn say(line: impl std::fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -202,33 +207,6 @@ fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
     }
 }
 
-fn check(config: &Config) -> ExitCode {
-    for warning in &config.warnings {
-        complain(format!("warning: {warning}"));
-    }
-    let listed = |addresses: &[std::net::SocketAddr]| match addresses {
-        [] => "off".to_owned(),
-        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    let region = config.region.as_ref().map_or_else(|| "from the metadata services".to_owned(), ToString::to_string);
-    say("The configuration is right.");
-    say(format!("  dns       {}", listed(&config.dns.listen)));
-    say(format!("  admin     {}", listed(config.admin.listen.as_slice())));
-    say(format!("  region    {region}"));
-    let endpoints = config.endpoints.len().max(1);
-    let (ids, sources) = (config.policy.private_api_ids.len(), config.discovery.len());
-    say(format!("  {:9} {endpoints}", if endpoints == 1 { "endpoint" } else { "endpoints" }));
-    say(format!("  ids       {} listed, {}", counted(ids, "id"), counted(sources, "source")));
-    for source in &config.discovery {
-        let label = source.label();
-        match source.kind {
-            SourceKind::Learned => say(format!("  source    {label}")),
-            _ => say(format!("  source    {label}, every {:?}", source.interval)),
-        }
-    }
-    ExitCode::SUCCESS
-}
-
 async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     let admin = config.admin.listen.ok_or_else(|| anyhow::anyhow!("admin.listen is off: there is nothing to ask"))?;
     let deadline = Instant::now() + patience;
@@ -241,14 +219,11 @@ async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     }
 }
 
-/// Ready and alive; where admin is off, alive.
+/// Alive, and ready or draining; where admin is off, alive.
 async fn health(config: &Config) -> anyhow::Result<bool> {
     let asked = async {
         match config.admin.listen {
-            Some(admin) => {
-                admin::client::ask(admin, "/ready").await?;
-                admin::client::ask(admin, "/live").await?;
-            }
+            Some(admin) => admin::client::is_well(admin).await?,
             None => {
                 for listener in &config.dns.listen {
                     dns::health::ask(*listener).await?;

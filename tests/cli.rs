@@ -198,12 +198,36 @@ fn check_says_what_a_right_configuration_means() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     insta::assert_snapshot!(out, @r"
     The configuration is right.
-      dns       127.0.0.1:5300
-      admin     off
-      region    us-east-1
-      endpoint  1
-      ids       1 id listed, 0 sources
+      dns              127.0.0.1:5300
+      dns.tls          off
+      dns.https        off
+      forward.connect  off
+      forward.sni      off
+      forward.http     off
+      admin            off
+      region           us-east-1
+      upstream.default public, or vpc where resolv.conf is taken over
+      endpoint         1
+      ids              1 id listed, 0 sources
     ");
+    // A listener on port 53 is what leads resolv.conf to us; nothing is bound or written here.
+    let all = "[policy]\nregion = \"us-east-1\"\n[dns]\nlisten = [\"127.0.0.1:53\"]\ntake_over = true\n\
+        tls_certificate = \"/c.pem\"\ntls_key = \"/k.pem\"\ntls.listen = [\"127.0.0.1:853\"]\nhttps.listen = [\"127.0.0.1:8053\"]\n\
+        [forward]\nsni.listen = [\"127.0.0.1:443\"]\nhttp.listen = [\"127.0.0.1:80\", \"[::1]:80\"]\n";
+    let (code, out, err) = run(Lab::new(all).command(&["check"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for line in [
+        "dns.tls          127.0.0.1:853",
+        "dns.https        127.0.0.1:8053",
+        "forward.connect  127.0.0.1:3128",
+        "forward.sni      127.0.0.1:443",
+        "forward.http     127.0.0.1:80, [::1]:80",
+        "upstream.default vpc, as dns.take_over is on",
+    ] {
+        assert!(out.contains(&format!("  {line}\n")), "{line}: {out}");
+    }
+    let set = listening(5300, "").replace("[upstream]", "[upstream]\ndefault = \"vpc\"");
+    assert!(run(Lab::new(&set).command(&["check"])).1.contains("  upstream.default vpc\n"));
 }
 
 #[test]
@@ -321,12 +345,38 @@ fn health_and_wait_fail_fast_while_nothing_runs() {
 }
 
 #[test]
+fn who_is_taken_out_of_service_is_well_and_not_ready() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let lab = Lab::new(&listening(0, &admin));
+    let running = Running::start(&lab);
+    assert_eq!(run(lab.command(&["wait"])).0, Some(0));
+    let mut stream = std::net::TcpStream::connect(&admin).unwrap();
+    write!(stream, "POST /drain HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    assert!(std::io::read_to_string(stream).unwrap().starts_with("HTTP/1.1 200 "));
+    // By a liveness probe it would be killed, with everything that it serves on.
+    let (code, _, err) = run(lab.command(&["health"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let (code, _, err) = run(lab.command(&["wait", "--timeout", "1"]));
+    assert_eq!((code, err.as_str()), (Some(1), "sidegate: not ready after 1 s: /ready: draining\n"));
+    assert_eq!(running.answers_for("a1b2c3d4e5.execute-api.us-east-1.amazonaws.com"), 2);
+    // Who waits for something is not well yet: others wait for it to be.
+    let addressless = listening(0, &admin).replace("addresses = [\"10.0.1.10\", \"10.0.2.10\"]", "");
+    drop(running);
+    let lab = Lab::new(&addressless);
+    let _running = Running::start(&lab);
+    let (code, _, err) = run(lab.command(&["health"]));
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("sidegate: /ready: pending: "), "{err}");
+}
+
+#[test]
 fn check_names_each_source_and_how_often_it_is_read() {
     let sources = "[[discovery]]\nkind = \"file\"\npath = \"/srv/ids\"\ninterval = \"90s\"\n[[discovery]]\nkind = \
                    \"learned\"\n";
     let (code, out, _) = run(Lab::new(&format!("{}{sources}", listening(0, ""))).command(&["check"]));
     assert_eq!(code, Some(0));
-    let expected = "  ids       1 id listed, 2 sources\n  source    file /srv/ids, every 90s\n  source    learned\n";
+    let expected = "  ids              1 id listed, 2 sources\n  source           file /srv/ids, every 90s\n  source           \
+                    learned\n";
     assert!(out.ends_with(expected), "{out}");
 }
 
@@ -382,4 +432,21 @@ fn the_demo_comes_out_as_it_should() {
         assert_eq!(results, (1, 2), "and none with it: {out}");
     }
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+}
+
+#[test]
+fn a_demo_that_is_kept_leaves_nothing_behind_whoever_ends_it() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let temporary = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(temporary.path()).unwrap().count();
+        let mut command = bare();
+        command.args(["demo", "--keep"]).env("TMPDIR", temporary.path()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        // The last of the lines to try.
+        let shown = lines.by_ref().any(|line| line.contains("Ctrl-C"));
+        assert!(shown && left() == 1);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!((child.wait().unwrap().code(), left()), (Some(0), 0), "{signal:?}");
+    }
 }

@@ -527,7 +527,7 @@ fn what_is_no_port_of_a_url_is_refused() {
 
 #[test]
 fn what_somebody_should_act_on_is_a_warning() {
-    let text = "clients = [\"0.0.0.0/0\"]\n[dns]\nforwarder_addresses = [\"10.0.0.9\"]\ntake_over = true\n\
+    let text = "clients = [\"0.0.0.0/0\"]\n[dns]\nforwarder_addresses = [\"10.0.0.9\"]\n\
         [upstream]\npublic = []\n[forward]\nothers = \"direct\"\nconnect.listen = [\"0.0.0.0:3128\"]\n";
     insta::assert_snapshot!(loaded(text).warnings.join("\n"));
 }
@@ -704,7 +704,7 @@ fn listeners_and_servers_cannot_share_an_address() {
 
 #[test]
 fn keys_that_need_each_other_are_asked_for() {
-    let file = "[dns]\nanswer = \"forwarder\"\n[forward.http]\ntls_key = \"/etc/key.pem\"\n[upstream]\n\
+    let file = "[dns]\nanswer = \"forwarder\"\ntake_over = true\n[forward.http]\ntls_key = \"/etc/key.pem\"\n[upstream]\n\
         via_parent = true\n[[upstream.zone]]\n[[endpoint]]\naddresses = [\"10.0.0.9\"]\ndns_name = \"vpce.example\"\n";
     insta::assert_snapshot!(errors(file, &[]));
 }

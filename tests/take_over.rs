@@ -14,6 +14,7 @@ use sidegate::demo::client;
 use sidegate::demo::dns_server::DnsServer;
 use sidegate::demo::zones::Zones;
 use sidegate::discovery::Metadata;
+use sidegate::policy::Upstream;
 use sidegate::resolv_conf::{former_servers, name_servers};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -63,20 +64,22 @@ impl Lab {
         Surroundings { metadata, resolv_conf: self.file(), name_server_port: self.port }
     }
 
-    fn config(&self, ip: [u8; 4], dns: &str) -> Config {
+    /// The port stands for 53, which the rule of configurations about `dns.take_over` does not know.
+    fn config(&self, ip: [u8; 4], take_over: bool) -> Config {
         let listen = SocketAddr::from((ip, self.port));
         let toml = format!(
             "state_dir = \"\"\n[policy]\nregion = \"us-east-1\"\nprivate_api_ids = [\"a1b2c3d4e5\"]\n\
              [upstream]\npublic = [\"127.0.0.9\"]\n\
-             [dns]\nlisten = [\"{listen}\"]\nworkers = 1\n{dns}\n[forward.connect]\nlisten = []\n\
+             [dns]\nlisten = [\"{listen}\"]\nworkers = 1\n[forward.connect]\nlisten = []\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n"
         );
-        Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap()
+        let config = Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap();
+        Config { take_over, ..config }
     }
 
     /// Starts one that takes the file over, and waits until it has.
     async fn start(&self, ip: [u8; 4]) -> App {
-        let app = App::start(self.config(ip, "take_over = true"), self.around()).await.unwrap();
+        let app = App::start(self.config(ip, true), self.around()).await.unwrap();
         timeout(PATIENCE, app.is_ready()).await.unwrap();
         app
     }
@@ -145,12 +148,12 @@ async fn who_is_killed_leaves_a_file_in_which_the_next_one_finds_the_servers_nev
     assert_eq!(lab.text(), BEFORE, "an end of any kind puts it back");
     fs::write(lab.file(), &left).unwrap();
     // Without take_over, as under a unit: the servers and the default upstream are those of a file taken over.
-    let app = App::start(lab.config(US, ""), lab.around()).await.unwrap();
+    let app = App::start(lab.config(US, false), lab.around()).await.unwrap();
     timeout(PATIENCE, app.is_ready()).await.unwrap();
     assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
     assert_eq!(lab.text(), left);
     let around = lab.around();
-    let again = install(&lab.config(US, ""), &around).await.unwrap();
+    let again = install(&lab.config(US, false), &around).await.unwrap();
     assert_eq!((again, lab.text()), (Installed::Already { address: ip(US) }, left));
 }
 
@@ -172,6 +175,36 @@ async fn another_programs_rewrite_is_counted_and_redone_and_its_servers_are_aske
     assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 6, 6, 6])]);
     drop(app);
     assert_eq!(lab.text(), b"nameserver 127.0.0.6\n");
+}
+
+#[tokio::test]
+async fn without_take_over_a_rewrite_of_what_was_installed_is_counted_and_left_as_it_is() {
+    let lab = Lab::new().await;
+    let mut config = lab.config(US, false);
+    // Who is installed asks a resolver that is there.
+    (config.default_upstream, config.default_upstream_is_set) = (Upstream::Vpc, true);
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    let totals = app.take_over_totals();
+    let seen = || (totals.leads_to_us(), totals.foreign_rewrites());
+    install(&config, &lab.around()).await.unwrap();
+    let installed = lab.text();
+    lab.until("seen without a reload", |_| seen() == (true, 0)).await;
+    // As a lease is renewed; then with a second server, which some programs would ask as well.
+    let second = [b"nameserver 127.0.0.6\n".as_slice(), &installed].concat();
+    for (before, rewritten) in [BEFORE.to_vec(), second].into_iter().enumerate() {
+        fs::write(lab.file(), &rewritten).unwrap();
+        lab.until("counted", |_| seen() == (false, before as u64 + 1)).await;
+        sleep(Duration::from_millis(2500)).await;
+        assert_eq!((lab.text(), seen()), (rewritten, (false, before as u64 + 1)), "not written, and counted once");
+        fs::write(lab.file(), &installed).unwrap();
+        lab.until("led here again", |_| seen() == (true, before as u64 + 1)).await;
+    }
+    // A reload in which nothing of this changes forgets nothing, and the end is not ours to prepare.
+    app.reload(config).await.unwrap();
+    assert_eq!(seen(), (true, 2));
+    drop(app);
+    assert_eq!((lab.text(), totals.writes(), totals.leads_to_us()), (installed, 0, false));
 }
 
 #[tokio::test]
@@ -204,13 +237,14 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     let lab = Lab::new().await;
     // Nobody is there yet.
     fs::write(lab.file(), "nameserver 127.0.0.7\n").unwrap();
-    let config = lab.config(US, "take_over = true");
+    let config = lab.config(US, true);
     let mut app = App::start(config.clone(), lab.around()).await.unwrap();
     let refused = install(&config, &lab.around()).await.unwrap_err().to_string();
-    assert!(refused.contains("stays as it is"), "{refused}");
+    assert!(refused.contains("stays as it is") && refused.contains("SERVFAIL for amazonaws.com ("), "{refused}");
+    assert!(!refused.contains("is `sidegate run` up?"), "it is up: {refused}");
     for reloaded in [false, true] {
         if reloaded {
-            app.reload(lab.config([127, 0, 0, 2], "take_over = true")).await.unwrap();
+            app.reload(lab.config([127, 0, 0, 2], true)).await.unwrap();
         }
         let pending = sidegate::admin::client::ask(app.admin_address().unwrap(), "/ready").await.unwrap_err();
         assert!(pending.contains("dns.take_over"), "{pending}");
@@ -224,32 +258,34 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
 #[tokio::test]
 async fn who_answers_but_is_no_sidegate_is_not_installed() {
     let lab = Lab::new().await;
-    let error = install(&lab.config([127, 0, 0, 5], ""), &lab.around()).await.unwrap_err().to_string();
-    assert!(error.contains("is no Sidegate"), "{error}");
+    let error = install(&lab.config([127, 0, 0, 5], false), &lab.around()).await.unwrap_err().to_string();
+    assert!(error.contains("is no Sidegate") && !error.contains("is `sidegate run` up?"), "{error}");
+    let error = install(&lab.config([127, 0, 0, 8], false), &lab.around()).await.unwrap_err().to_string();
+    assert!(error.contains("does not answer") && error.ends_with(": is `sidegate run` up?"), "{error}");
     assert_eq!(lab.text(), BEFORE);
 }
 
 #[tokio::test]
 async fn a_reload_turns_it_on_and_off_and_follows_the_listener() {
     let lab = Lab::new().await;
-    let mut app = App::start(lab.config(US, ""), lab.around()).await.unwrap();
-    app.reload(lab.config(US, "take_over = true")).await.unwrap();
+    let mut app = App::start(lab.config(US, false), lab.around()).await.unwrap();
+    app.reload(lab.config(US, true)).await.unwrap();
     lab.until("on", |text| name_servers(text) == [ip(US)]).await;
     let other = [127, 0, 0, 2];
-    app.reload(lab.config(other, "take_over = true")).await.unwrap();
+    app.reload(lab.config(other, true)).await.unwrap();
     lab.until("moved", |text| name_servers(text) == [ip(other)]).await;
     assert_eq!(former_servers(&lab.text()), [ip([127, 0, 0, 5])]);
     // One that cannot be done changes nothing.
-    app.reload(lab.config([127, 0, 0, 5], "take_over = true")).await.unwrap_err();
+    app.reload(lab.config([127, 0, 0, 5], true)).await.unwrap_err();
     lab.until("still there", |text| name_servers(text) == [ip(other)]).await;
-    app.reload(lab.config(other, "")).await.unwrap();
+    app.reload(lab.config(other, false)).await.unwrap();
     assert_eq!(lab.text(), BEFORE);
 }
 
 #[tokio::test]
 async fn what_cannot_be_taken_over_is_said_before_anything_starts() {
     let lab = Lab::new().await;
-    let mut config = lab.config(US, "take_over = true");
+    let mut config = lab.config(US, true);
     let missing = Surroundings { resolv_conf: lab.folder.path().join("none"), ..lab.around() };
     let error = format!("{:#}", App::start(config.clone(), missing).await.unwrap_err());
     assert!(error.starts_with("dns.take_over: ") && error.contains("is not there: create it"), "{error}");

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::readiness::DRAINING;
 use crate::policy::as_seen_from_here;
 
 /// An admin listener answers at once or not at all.
@@ -24,7 +25,19 @@ const MAX_BODY: usize = 64 * 1024;
 /// # Errors
 /// Whatever is not 200, in words for an operator.
 pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
-    request(admin, Method::GET, path, WITHIN).await
+    wanted(path, request(admin, Method::GET, path, WITHIN).await?)
+}
+
+/// Returns if it is well: alive, and ready or taken out of service. Who drains serves on, and must not be killed for it.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn is_well(admin: SocketAddr) -> Result<(), String> {
+    ask(admin, "/live").await?;
+    match request(admin, Method::GET, "/ready", WITHIN).await? {
+        (StatusCode::SERVICE_UNAVAILABLE, body) if body == DRAINING => Ok(()),
+        answer => wanted("/ready", answer).map(drop),
+    }
 }
 
 /// Has it read its configuration again; what it could not take up is in the error.
@@ -32,14 +45,26 @@ pub async fn ask(admin: SocketAddr, path: &str) -> Result<String, String> {
 /// # Errors
 /// As [`ask`].
 pub async fn reload(admin: SocketAddr) -> Result<String, String> {
-    request(admin, Method::POST, "/reload", RELOADED_WITHIN).await
+    wanted("/reload", request(admin, Method::POST, "/reload", RELOADED_WITHIN).await?)
 }
 
-async fn request(admin: SocketAddr, method: Method, path: &str, within: Duration) -> Result<String, String> {
+/// The body, where the status is 200.
+fn wanted(path: &str, answer: (StatusCode, String)) -> Result<String, String> {
+    match answer {
+        (StatusCode::OK, body) => Ok(body),
+        (_, body) => Err(format!("{path}: {body}")),
+    }
+}
+
+async fn request(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+    within: Duration,
+) -> Result<(StatusCode, String), String> {
     let address = as_seen_from_here(admin);
     match timeout(within, fetch(address, method, path)).await {
-        Ok(Ok((StatusCode::OK, body))) => Ok(body),
-        Ok(Ok((_, body))) => Err(format!("{path}: {body}")),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("{address}{path}: {error}")),
         Err(_) => Err(format!("{address}{path}: no answer in time")),
     }

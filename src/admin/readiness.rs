@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+/// What `/ready` says while [`State::Draining`].
+pub(super) const DRAINING: &str = "draining";
+
 /// The readiness of the process; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<watch::Sender<Inner>>);

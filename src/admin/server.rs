@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
-use super::readiness::{Readiness, State};
+use super::readiness::{DRAINING, Readiness, State};
 use super::{page, route_query};
 use crate::policy::HostName;
 
@@ -213,7 +213,7 @@ impl Shared {
             "/startup" => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
             "/ready" => match readiness.state() {
                 State::Ready => text(StatusCode::OK, "ready\n"),
-                State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                State::Draining => text(StatusCode::SERVICE_UNAVAILABLE, format!("{DRAINING}\n")),
                 State::Pending(pending) => {
                     text(StatusCode::SERVICE_UNAVAILABLE, format!("pending: {}\n", pending.join(", ")))
                 }

@@ -111,12 +111,15 @@ pub(super) fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::R
     Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }
 
-/// Which file is to lead to us while we run, if any; that it may not be written is said before anything starts.
+/// Which file is to lead to us while we run, or may; that one to keep may not be written is said before anything starts.
 pub(super) fn place(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Option<Place>> {
-    let wanted = config
-        .take_over
-        .then(|| Place::of(config, surroundings).and_then(|place| Ok(place.check().map(|()| place)?)));
-    wanted.transpose().context("dns.take_over")
+    let place = Place::of(config, surroundings);
+    if !config.take_over {
+        // `sidegate resolv-conf install` has no other port to point at.
+        return Ok(place.ok());
+    }
+    let kept = place.and_then(|place| Ok(place.check().map(|()| place)?));
+    kept.map(Some).context("dns.take_over")
 }
 
 /// Who may ask admin.

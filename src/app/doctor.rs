@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -45,6 +46,18 @@ impl SystemResolver {
         }
         let hosts = std::fs::read_to_string(resolv_conf.with_file_name("hosts")).unwrap_or_default();
         Self { servers: servers.into_iter().map(|ip| SocketAddr::new(ip, 53)).collect(), hosts }
+    }
+
+    /// As [`SystemResolver::of_file`], for a file that somebody chose: one that is missing is a slip, and no host without
+    /// servers.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_chosen_file(resolv_conf: &Path) -> anyhow::Result<Self> {
+        resolv_conf::read(resolv_conf).with_context(|| {
+            format!("cannot read {}: correct --resolv-conf, or leave it out for this host's own", resolv_conf.display())
+        })?;
+        Ok(Self::of_file(resolv_conf))
     }
 
     /// What hosts(5) says of a name.

@@ -49,7 +49,7 @@ fn own(known: &Known) -> [Family; 6] {
         counter("sidegate_reloads_total", "Reloads by result: succeeded, or refused, which left all as it was.")
             .with([("result", "succeeded")], reloads.succeeded())
             .with([("result", "refused")], reloads.refused()),
-        gauge("sidegate_resolv_conf_leads_to_us", "1 while resolv.conf leads to us, as dns.take_over sees to.")
+        gauge("sidegate_resolv_conf_taken_over", "1 while resolv.conf is taken over, to lead to us.")
             .with([], u32::from(take_over.leads_to_us())),
         counter("sidegate_resolv_conf_writes_total", "Times resolv.conf was made to lead to us.")
             .with([], take_over.writes()),

@@ -1,4 +1,5 @@
-//! resolv.conf leads to us: at once by `sidegate resolv-conf install`, for as long as we run by `dns.take_over`.
+//! resolv.conf leads to us: at once by `sidegate resolv-conf install`, for as long as we run by `dns.take_over`. Either way
+//! it is noticed when another program makes it lead elsewhere.
 
 mod place;
 mod watch;
@@ -14,7 +15,7 @@ pub(super) use self::place::Place;
 pub(super) use self::watch::TakeOver;
 use super::Surroundings;
 use crate::config::Config;
-use crate::dns::real_answer;
+use crate::dns::real_answer::{self, NotResolving};
 use crate::resolv_conf::{Step, former_servers};
 
 /// A Sidegate that just came up is given this long until its first answer.
@@ -67,7 +68,11 @@ pub async fn install(config: &Config, surroundings: &Surroundings) -> anyhow::Re
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = real_answer::ask(place.listener()).await {
         if Instant::now() + PAUSE >= deadline {
-            anyhow::bail!("{} stays as it is: {error}: is `sidegate run` up?", place.path.display());
+            let hint = match error {
+                NotResolving::Nobody(_) => ": is `sidegate run` up?",
+                NotResolving::NotEnough(_) => "",
+            };
+            anyhow::bail!("{} stays as it is: {error}{hint}", place.path.display());
         }
         sleep(PAUSE).await;
     }

@@ -4,13 +4,13 @@ mod text;
 mod value;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::app::{self, Surroundings, SystemResolver};
 use crate::config::Config;
-use crate::doctor::{Request, RequestError, diagnose};
+use crate::doctor::{Request, diagnose};
 
 pub(super) const MANUAL: &str = "\
 Asks this host's resolver, the VPC's, public DNS and Sidegate for the name, calls it through the VPC endpoint and over the \
@@ -43,17 +43,29 @@ pub(super) struct Call {
     resolv_conf: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Call {
-    /// The call, if it is one. Not by clap, which would print what was typed.
-    pub(super) fn request(&self) -> Result<Request, RequestError> {
+    /// The call, and how its name is resolved. Not by clap, which would print what was typed.
+    ///
+    /// # Errors
+    /// No call; a file that was named and cannot be read.
+    pub(super) fn read(&self, surroundings: &Surroundings) -> anyhow::Result<(Request, SystemResolver)> {
+        let request = self.request()?;
+        let system = match &self.resolv_conf {
+            Some(chosen) => SystemResolver::of_chosen_file(chosen)?,
+            None => SystemResolver::of_file(&surroundings.resolv_conf),
+        };
+        Ok((request, system))
+    }
+
+    fn request(&self) -> anyhow::Result<Request> {
         let mut request = Request::of_url(&self.url)?;
         if let Some(method) = &self.method {
             request = request.with_method(method)?;
         }
-        self.header.iter().try_fold(request, |request, header| request.with_header(header))
+        Ok(self.header.iter().try_fold(request, |request, header| request.with_header(header))?)
     }
 }
 
@@ -61,15 +73,13 @@ impl Call {
 pub(super) async fn doctor(
     config: &Config,
     surroundings: &Surroundings,
-    call: &Call,
-    request: &Request,
+    (request, system): &(Request, SystemResolver),
+    json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    let resolv_conf = call.resolv_conf.as_deref().unwrap_or(Path::new(&surroundings.resolv_conf));
-    let system = SystemResolver::of_file(resolv_conf);
-    let seen = app::examine(config, surroundings, &system, request).await?;
+    let seen = app::examine(config, surroundings, system, request).await?;
     let verdict = diagnose(&seen);
-    if call.json {
+    if json {
         writeln!(out, "{:#}", value::of(request, &seen, &verdict))?;
     } else {
         out.write_all(text::of(request, &seen, &verdict).as_bytes())?;

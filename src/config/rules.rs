@@ -66,6 +66,7 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     tls_pairs(facts, problems);
     whole_vpc::check(config, facts, document, problems);
     answer_by_forwarder(config, document, problems);
+    take_over(config, document, problems);
     via_parent(facts, document, problems);
     own_proxy(facts, problems);
     warnings(config, facts)
@@ -240,15 +241,27 @@ fn tls_pairs(facts: &Facts, problems: &mut Vec<Problem>) {
 }
 
 fn answer_by_forwarder(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
-    // As written: an entry that is no address has its own error already.
-    let on_443 = match document.keys.get("forward.sni.listen").map(|node| &node.value) {
-        Some(Value::List(entries)) => entries.iter().any(|entry| entry.text.ends_with(":443")),
-        _ => false,
-    };
+    let on_443 = has_port(document, "forward.sni.listen", ":443");
     if matches!(config.dns.answer, ZoneAnswer::Forwarder(_)) && !on_443 {
         let rule = "this needs forward.sni on port 443, where clients will connect to";
         let reason = Reason::new(rule, "set forward.sni.listen = [\"0.0.0.0:443\"], or dns.answer = \"endpoint\"");
         problems.push(Problem::new(&place(document, "dns.answer"), "\"forwarder\"", reason));
+    }
+}
+
+/// Whether a list of listeners has one on this port. As written: an entry that is no address has its own error already.
+fn has_port(document: &Document, path: &str, port: &str) -> bool {
+    match document.keys.get(path).map(|node| &node.value) {
+        Some(Value::List(entries)) => entries.iter().any(|entry| entry.text.ends_with(port)),
+        _ => false,
+    }
+}
+
+fn take_over(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
+    if config.take_over && !has_port(document, "dns.listen", ":53") {
+        let rule = "resolv.conf knows port 53 alone, and dns.listen has no address with it";
+        let reason = Reason::new(rule, "add \"127.0.0.1:53\" to dns.listen, or remove take_over");
+        problems.push(Problem::new(&place(document, "dns.take_over"), "true", reason));
     }
 }
 
@@ -295,9 +308,6 @@ fn warnings(config: &Config, facts: &Facts) -> Vec<String> {
     }
     if config.dns.answer == ZoneAnswer::Endpoint && facts.has_forwarder_addresses {
         warn("dns.forwarder_addresses has no effect without dns.answer = \"forwarder\"".to_owned());
-    }
-    if config.take_over && config.dns.listen.iter().all(|listener| listener.port() != 53) {
-        warn("dns.take_over points resolv.conf at port 53, where dns.listen has no address".to_owned());
     }
     for source in &config.discovery {
         if sends_secrets_in_the_clear(&source.kind) {

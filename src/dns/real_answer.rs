@@ -17,41 +17,55 @@ const ORDINARY_NAME: &str = "amazonaws.com";
 /// An answer takes four seconds at most.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// Why names are not resolved there, in words for an operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotResolving {
+    /// Nobody answers, not even for the name that only Sidegate knows.
+    #[error("{0}")]
+    Nobody(String),
+    /// Somebody is there, and it is not enough.
+    #[error("{0}")]
+    NotEnough(String),
+}
+
 /// Returns once Sidegate answers at `listener`, by the name that only it knows, and an ordinary question went through
 /// upstream.
 ///
 /// # Errors
-/// In words for an operator.
-pub async fn ask(listener: SocketAddr) -> Result<(), String> {
+/// Why not.
+pub async fn ask(listener: SocketAddr) -> Result<(), NotResolving> {
     is_sidegate(listener).await?;
-    let message = exchange(listener, ORDINARY_NAME, rtype::A).await?;
+    let asked = exchange(listener, ORDINARY_NAME, rtype::A).await;
+    let message = asked.map_err(|error| NotResolving::NotEnough(format!("{error} for {ORDINARY_NAME}")))?;
     let Some(failure) = message.failure() else { return Ok(()) };
     let why = message.extended_errors().first().map(|(_, text)| String::from_utf8_lossy(text).into_owned());
     let why = why.filter(|text| !text.is_empty()).map(|text| format!(" ({text})")).unwrap_or_default();
-    Err(format!("{listener} answers {failure} for {ORDINARY_NAME}{why}"))
+    Err(NotResolving::NotEnough(format!("{listener} answers {failure} for {ORDINARY_NAME}{why}")))
 }
 
 /// Returns if a Sidegate answers at `listener`.
 ///
 /// # Errors
-/// In words for an operator.
-pub async fn is_sidegate(listener: SocketAddr) -> Result<(), String> {
+/// Why not.
+pub async fn is_sidegate(listener: SocketAddr) -> Result<(), NotResolving> {
     let message = exchange(listener, HEALTH_NAME, rtype::TXT).await?;
     let knows = message.rcode == rcode::NOERROR && message.answer.iter().any(|record| record.rtype == rtype::TXT);
     if knows {
         Ok(())
     } else {
-        Err(format!("who answers on {listener} is no Sidegate, or `clients` refuses this host"))
+        let rule = format!("who answers on {listener} is no Sidegate, or `clients` refuses this host");
+        Err(NotResolving::NotEnough(rule))
     }
 }
 
-async fn exchange(listener: SocketAddr, name: &str, kind: u16) -> Result<Message, String> {
+async fn exchange(listener: SocketAddr, name: &str, kind: u16) -> Result<Message, NotResolving> {
     let address = as_seen_from_here(listener);
-    let name = name.parse().map_err(|error| format!("{name}: {error}"))?;
+    let name = name.parse().map_err(|error| NotResolving::NotEnough(format!("{name}: {error}")))?;
     let mut query = Question::new(name, kind).to_wire(true);
     match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default())).await {
-        Ok(Ok(reply)) => Message::parse(&reply).map_err(|_| format!("{listener} answers what is no DNS message")),
-        Ok(Err(error)) => Err(format!("{listener} does not answer: {error}")),
-        Err(_) => Err(format!("{listener} does not answer within {} s", WITHIN.as_secs())),
+        Ok(Ok(reply)) => Message::parse(&reply)
+            .map_err(|_| NotResolving::NotEnough(format!("{listener} answers what is no DNS message"))),
+        Ok(Err(error)) => Err(NotResolving::Nobody(format!("{listener} does not answer: {error}"))),
+        Err(_) => Err(NotResolving::Nobody(format!("{listener} does not answer within {} s", WITHIN.as_secs()))),
     }
 }

@@ -85,3 +85,20 @@ async fn a_wrong_command_line_exits_64_and_repeats_nothing_of_it() {
         assert!(err.starts_with("sidegate: ") && !err.contains("hush"), "{err}");
     }
 }
+
+#[test]
+fn a_resolv_conf_that_cannot_be_read_is_a_wrong_command_line_and_no_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    // With a configuration that would be found wrong next: nobody is asked anything.
+    let config = folder.path().join("sidegate.toml");
+    std::fs::write(&config, "no_such_key = 1").unwrap();
+    for missing in [folder.path().join("typo/resolv.conf"), folder.path().to_owned()] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sidegate"));
+        command.env_clear().args(["doctor", PUBLIC, "--config"]).arg(&config).arg("--resolv-conf").arg(&missing);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(64), &b""[..]), "{said}");
+        let rule = format!("sidegate: cannot read {}: correct --resolv-conf, or leave it out", missing.display());
+        assert!(said.starts_with(&rule), "{said}");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::app::Surroundings;
 use crate::config::Config;
+use crate::interfaces;
 use crate::policy::as_seen_from_here;
 use crate::resolv_conf::{self, Change, Refusal, Step};
 
@@ -15,13 +16,19 @@ pub(in crate::app) struct Place {
     pub(super) path: PathBuf,
     pub(super) address: IpAddr,
     port: u16,
+    /// Our listeners on that port, as they were asked for.
+    listeners: Vec<SocketAddr>,
+    /// Whether the file is ours to keep and to give back (`dns.take_over`). If not, we only look.
+    is_kept: bool,
     /// Whether the file was given back for good: a write that is late must not come after that.
     is_over: Mutex<bool>,
 }
 
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
-        (&self.path, self.address, self.port) == (&other.path, other.address, other.port)
+        let key = |place: &Self| (place.address, place.port, place.is_kept);
+        // One to keep leads to its one address, however many others there are.
+        self.path == other.path && key(self) == key(other) && (self.is_kept || self.listeners == other.listeners)
     }
 }
 
@@ -31,8 +38,8 @@ impl Place {
     pub(in crate::app) fn of(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Self> {
         let port = surroundings.name_server_port;
         let listen = &config.dns.listen;
-        let here = |listener: &&SocketAddr| listener.port() == port;
-        let ips: Vec<IpAddr> = listen.iter().filter(here).map(|listener| as_seen_from_here(*listener).ip()).collect();
+        let listeners: Vec<SocketAddr> = listen.iter().copied().filter(|listener| listener.port() == port).collect();
+        let ips: Vec<IpAddr> = listeners.iter().map(|listener| as_seen_from_here(*listener).ip()).collect();
         // Loopback is there whatever becomes of the network.
         let best = ips.iter().find(|ip| ip.is_loopback()).or(ips.first());
         let address = best.copied().ok_or_else(|| {
@@ -42,12 +49,27 @@ impl Place {
                 if listed.is_empty() { "empty" } else { &listed }
             )
         })?;
-        Ok(Self { path: surroundings.resolv_conf.clone(), address, port, is_over: Mutex::default() })
+        let (path, is_kept) = (surroundings.resolv_conf.clone(), config.take_over);
+        Ok(Self { path, address, port, listeners, is_kept, is_over: Mutex::default() })
     }
 
     /// The same, not given back yet.
     pub(in crate::app) fn again(&self) -> Self {
-        Self { path: self.path.clone(), is_over: Mutex::default(), ..*self }
+        let (path, listeners) = (self.path.clone(), self.listeners.clone());
+        Self { path, listeners, is_over: Mutex::default(), ..*self }
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Whether a file with this server leads to one of our listeners.
+    pub(super) fn is_ours(&self, server: IpAddr) -> bool {
+        let own = || interfaces::networks().into_iter().map(|(address, _)| address).collect::<Vec<_>>();
+        let reached = |own: &[IpAddr]| {
+            self.listeners.iter().any(|listener| interfaces::reaches(self.listener_at(server), *listener, own))
+        };
+        server == self.address || reached(&own())
     }
 
     pub(super) fn listener(&self) -> SocketAddr {
@@ -88,6 +110,9 @@ impl Place {
 
     /// Gives the file back for good, if it is we who have it. Whether it was. Blocks.
     pub(super) fn give_back(&self) -> bool {
+        if !self.is_kept {
+            return false;
+        }
         let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *is_over, true) {
             return false;

@@ -1,4 +1,5 @@
-//! `dns.take_over` at work: takes the file once names are resolved here, sees what others do to it, gives it back.
+//! `dns.take_over` at work: takes the file once names are resolved here, sees what others do to it, gives it back. Without
+//! it, where `sidegate resolv-conf install` took the file, only says what others do to it.
 //!
 //! The file is read once a second: what is told of changes gets lost where it is a mount, as in every container.
 
@@ -23,7 +24,7 @@ const SILENCES: u32 = 3;
 const QUIET: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The file is ours until this is dropped.
+/// The file is ours until this is dropped, if it is ours to keep.
 #[derive(Debug)]
 pub(in crate::app) struct TakeOver {
     place: Arc<Place>,
@@ -33,12 +34,12 @@ pub(in crate::app) struct TakeOver {
 }
 
 impl TakeOver {
-    /// `taken` is dropped once the file leads to us, or to a neighbour.
+    /// `taken` is dropped once the file leads to us, or to a neighbour; at once where it is not ours to keep.
     pub(in crate::app) fn start(place: Place, taken: Option<Block>, totals: Arc<Totals>) -> Self {
         let (place, (news, servers)) = (Arc::new(place), watch::channel(Vec::new()));
         let watcher = Watcher {
             place: Arc::clone(&place),
-            taken,
+            taken: taken.filter(|_| place.is_kept()),
             totals: Arc::clone(&totals),
             news,
             has_it: false,
@@ -97,16 +98,39 @@ struct Watcher {
 impl Watcher {
     async fn follow(mut self) {
         loop {
-            if let Err(error) = self.look().await {
+            let path = self.place.path.clone();
+            let read = tokio::task::spawn_blocking(move || resolv_conf::read(&path)).await;
+            let text = read.map_err(anyhow::Error::from).and_then(|read| Ok(read?));
+            if !self.place.is_kept() {
+                // A file that is gone leads nowhere either.
+                self.report(&text.unwrap_or_default());
+            } else if let Err(error) = self.look(text).await {
                 self.complain(format!("{error:#}"));
             }
             sleep(POLL).await;
         }
     }
 
-    async fn look(&mut self) -> anyhow::Result<()> {
-        let path = self.place.path.clone();
-        let text = tokio::task::spawn_blocking(move || resolv_conf::read(&path)).await??;
+    /// Says what became of a file that others have us resolve names by, and leaves it as it is.
+    fn report(&mut self, text: &[u8]) {
+        match resolv_conf::look(text) {
+            Text::Taken(Taken { address, is_intact: true, .. }) if self.place.is_ours(address) => self.is_ours(),
+            Text::Taken(Taken { address, leads_there: true, .. }) if !self.place.is_ours(address) => self.is_not_ours(),
+            _ if self.has_it => {
+                self.is_not_ours();
+                self.totals.foreign_rewrites.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    path = %self.place.path.display(),
+                    "another program rewrote resolv.conf, which led here: run `sidegate resolv-conf install` again, or \
+                     set dns.take_over = true"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
+        let text = text?;
         match resolv_conf::look(&text) {
             Text::Taken(Taken { address, is_intact: true, .. }) if address == self.place.address => {
                 self.is_ours();
@@ -118,9 +142,9 @@ impl Watcher {
             _ => {}
         }
         self.silences = 0;
-        if std::mem::take(&mut self.has_it) {
+        if self.has_it {
+            self.is_not_ours();
             self.totals.foreign_rewrites.fetch_add(1, Ordering::Relaxed);
-            self.totals.leads_to_us.store(false, Ordering::Relaxed);
             let wait = self.fight.wait(Instant::now());
             self.due = Some(Instant::now() + wait);
             let path = self.place.path.display();
@@ -143,8 +167,7 @@ impl Watcher {
 
     /// Another Sidegate has the file; as long as that answers, it may.
     async fn see_neighbour(&mut self, address: IpAddr) -> anyhow::Result<()> {
-        self.has_it = false;
-        self.totals.leads_to_us.store(false, Ordering::Relaxed);
+        self.is_not_ours();
         match real_answer::is_sidegate(self.place.listener_at(address)).await {
             Ok(()) => {
                 if self.taken.take().is_some() || self.silences > 0 {
@@ -165,7 +188,7 @@ impl Watcher {
     }
 
     async fn take(&mut self, replaces: bool) -> anyhow::Result<()> {
-        real_answer::ask(self.place.listener()).await.map_err(anyhow::Error::msg)?;
+        real_answer::ask(self.place.listener()).await?;
         if let Step::Write(_) = self.place.install(replaces).await?.step {
             self.totals.writes.fetch_add(1, Ordering::Relaxed);
             tracing::info!(path = %self.place.path.display(), address = %self.place.address, "resolv.conf leads here");
@@ -181,6 +204,11 @@ impl Watcher {
         self.said.clear();
         self.totals.leads_to_us.store(true, Ordering::Relaxed);
         self.taken = None;
+    }
+
+    fn is_not_ours(&mut self) {
+        self.has_it = false;
+        self.totals.leads_to_us.store(false, Ordering::Relaxed);
     }
 
     fn complain(&mut self, error: String) {
