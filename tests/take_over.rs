@@ -256,6 +256,20 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
 }
 
 #[tokio::test]
+async fn whoever_keeps_the_file_locked_neither_stops_us_nor_keeps_it_from_being_put_back() {
+    let lab = Lab::new().await;
+    let lock = fs::File::open(lab.file()).unwrap();
+    lock.lock().unwrap();
+    let app = lab.start(US).await;
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE, "an end of any kind");
+    let app = lab.start(US).await;
+    timeout(PATIENCE, app.drain()).await.unwrap();
+    assert_eq!(lab.text(), BEFORE, "an end in good order");
+}
+
+#[tokio::test]
 async fn who_answers_but_is_no_sidegate_is_not_installed() {
     let lab = Lab::new().await;
     let error = install(&lab.config([127, 0, 0, 5], false), &lab.around()).await.unwrap_err().to_string();

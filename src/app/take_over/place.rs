@@ -97,13 +97,22 @@ impl Place {
         let change = tokio::task::spawn_blocking(move || {
             let is_over = place.is_over.lock().unwrap_or_else(PoisonError::into_inner);
             if *is_over {
-                return Ok(Change { before: Vec::new(), step: Step::Nothing });
+                return Ok(Change { before: Vec::new(), step: Step::Nothing, was_locked: false });
             }
-            resolv_conf::change(&place.path, |text| resolv_conf::install(text, place.address, replaces))
+            place.change(|text| resolv_conf::install(text, place.address, replaces))
         });
         let change = change.await??;
         if change.step == Step::Unknown {
             return Err(Refusal::Unknown { path: self.path.clone() }.into());
+        }
+        Ok(change)
+    }
+
+    /// Blocks.
+    fn change(&self, decide: impl FnOnce(&[u8]) -> Step) -> Result<Change, Refusal> {
+        let change = resolv_conf::change(&self.path, decide)?;
+        if change.was_locked {
+            tracing::warn!(path = %self.path.display(), "another program keeps resolv.conf locked: not waited for any longer");
         }
         Ok(change)
     }
@@ -117,7 +126,7 @@ impl Place {
         if std::mem::replace(&mut *is_over, true) {
             return false;
         }
-        match resolv_conf::change(&self.path, |text| resolv_conf::put_back(text, Some(self.address))) {
+        match self.change(|text| resolv_conf::put_back(text, Some(self.address))) {
             Ok(Change { step: Step::Write(_), .. }) => {
                 tracing::info!(path = %self.path.display(), "resolv.conf is as it was");
                 true
