@@ -125,7 +125,7 @@ impl App {
         warn_of_gaps(&config, &surroundings);
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
-        let place = place(&config, &surroundings)?;
+        let place = place(&config, &surroundings, None)?;
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
         let dns = dns_config(&config, &surroundings);
         let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
@@ -300,7 +300,7 @@ impl App {
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
         warn_of_gaps(&config, &self.surroundings);
         refuse_unused(&self.inherited, &config)?;
-        let place = place(&config, &self.surroundings)?;
+        let place = place(&config, &self.surroundings, self.take_over.as_ref().map(TakeOver::place))?;
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);

@@ -55,7 +55,7 @@ impl Lab {
     }
 
     fn text(&self) -> Vec<u8> {
-        fs::read(self.file()).unwrap()
+        fs::read(self.file()).unwrap_or_default()
     }
 
     fn around(&self) -> Surroundings {
@@ -294,6 +294,18 @@ async fn a_reload_turns_it_on_and_off_and_follows_the_listener() {
     lab.until("still there", |text| name_servers(text) == [ip(other)]).await;
     app.reload(lab.config(other, false)).await.unwrap();
     assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
+async fn a_reload_about_something_else_does_not_ask_for_a_file_that_may_be_written() {
+    let lab = Lab::new().await;
+    let mut app = lab.start(US).await;
+    fs::remove_file(lab.file()).unwrap();
+    let mut config = lab.config(US, true);
+    config.grace = Duration::from_secs(7);
+    app.reload(config).await.unwrap();
+    let error = app.reload(lab.config([127, 0, 0, 2], true)).await.unwrap_err();
+    assert!(format!("{error:#}").contains("is not there: create it"), "{error:#}");
 }
 
 #[tokio::test]

@@ -111,14 +111,23 @@ pub(super) fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::R
     Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }
 
-/// Which file is to lead to us while we run, or may; that one to keep may not be written is said before anything starts.
-pub(super) fn place(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Option<Place>> {
+/// Which file is to lead to us while we run, or may. One to keep that is not `in_force` yet must be ours to write: that is
+/// said before anything changes. Of the one in force whoever keeps it says so, and a reload is about something else.
+pub(super) fn place(
+    config: &Config,
+    surroundings: &Surroundings,
+    in_force: Option<&Place>,
+) -> anyhow::Result<Option<Place>> {
     let place = Place::of(config, surroundings);
     if !config.take_over {
         // `sidegate resolv-conf install` has no other port to point at.
         return Ok(place.ok());
     }
-    let kept = place.and_then(|place| Ok(place.check().map(|()| place)?));
+    let check = |place: Place| {
+        let is_new = in_force != Some(&place);
+        if is_new { place.check().map(|()| place) } else { Ok(place) }
+    };
+    let kept = place.and_then(|place| Ok(check(place)?));
     kept.map(Some).context("dns.take_over")
 }
 
