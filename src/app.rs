@@ -243,6 +243,7 @@ impl App {
             tokio::select! {
                 Some(request) = self.reload_requests.recv() => return request,
                 servers = other_servers => self.ask_others(&servers),
+                () = self.plane.close_left() => {}
             }
         }
     }
@@ -315,22 +316,22 @@ impl App {
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
-        // A listener that goes must not be what resolv.conf leads to.
-        let moves = self.take_over.as_ref().map(TakeOver::place) != place.as_ref();
-        // What is still waited for stays so; who was ready before is.
-        let waits = moves && self.readiness.state() != admin::State::Ready;
-        let taken = waits.then(|| self.readiness.block(TAKE_OVER));
-        let left = self.take_over.as_ref().map(|take_over| take_over.place().again());
-        if let Some(take_over) = self.take_over.take_if(|_| moves) {
-            take_over.end().await;
+        let gone = self.plane.reload_keeping(dns, discovery.table(), Some(observer(&discovery)))?;
+        if self.take_over.as_ref().map(TakeOver::place) != place.as_ref() {
+            // What is still waited for stays so; who was ready before is.
+            let waits = self.readiness.state() != admin::State::Ready;
+            let taken = waits.then(|| self.readiness.block(TAKE_OVER));
+            let was_ours = match self.take_over.take() {
+                Some(take_over) => take_over.end().await,
+                None => false,
+            };
+            if was_ours {
+                // Who has read the file still asks the listener that goes.
+                self.plane.leave(gone, REREAD);
+            }
+            let totals = Arc::clone(&self.take_over_totals);
+            self.take_over = place.map(|place| TakeOver::start(place, taken, totals));
         }
-        let changed = self.plane.reload(dns, discovery.table(), Some(observer(&discovery)));
-        if moves {
-            let place = if changed.is_ok() { place } else { left };
-            let totals = &self.take_over_totals;
-            self.take_over = place.map(|place| TakeOver::start(place, taken, Arc::clone(totals)));
-        }
-        changed?;
         self.vpc_is_set = config.vpc_is_set;
         self.forwarder.adopt(forwarder);
         if moved {

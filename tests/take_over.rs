@@ -297,6 +297,35 @@ async fn a_reload_turns_it_on_and_off_and_follows_the_listener() {
 }
 
 #[tokio::test]
+async fn who_has_read_the_file_before_a_reload_moved_it_still_gets_answers_until_it_is_read_again() {
+    let lab = Lab::new().await;
+    let mut app = lab.start(US).await;
+    let (us, other) = (SocketAddr::from((US, lab.port)), [127, 0, 0, 2]);
+    let asked = tokio::spawn(async move {
+        let mut wrong = 0;
+        for _ in 0..150 {
+            let answer = client::resolve(us, "db.corp.internal").await;
+            wrong += usize::from(answer.unwrap_or_default() != [ip([10, 5, 5, 5])]);
+            sleep(Duration::from_millis(10)).await;
+        }
+        wrong
+    });
+    sleep(Duration::from_millis(200)).await;
+    // Away, back to a listener that is about to close, and away again.
+    for to in [other, US, other] {
+        app.reload(lab.config(to, true)).await.unwrap();
+        lab.until("moved", |text| name_servers(text) == [ip(to)]).await;
+        assert_eq!(app.dns_addresses(), [SocketAddr::from((to, lab.port))]);
+    }
+    assert_eq!(asked.await.unwrap(), 0);
+    let is_closed = || UdpSocket::bind(us).is_ok() && TcpListener::bind(us).is_ok();
+    assert!(!is_closed());
+    let closed = lab.until("closed in the end", |_| is_closed());
+    attend(&mut app, closed).await;
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
+}
+
+#[tokio::test]
 async fn a_reload_about_something_else_does_not_ask_for_a_file_that_may_be_written() {
     let lab = Lab::new().await;
     let mut app = lab.start(US).await;

@@ -53,12 +53,6 @@ impl Place {
         Ok(Self { path, address, port, listeners, is_kept, is_over: Mutex::default() })
     }
 
-    /// The same, not given back yet.
-    pub(in crate::app) fn again(&self) -> Self {
-        let (path, listeners) = (self.path.clone(), self.listeners.clone());
-        Self { path, listeners, is_over: Mutex::default(), ..*self }
-    }
-
     pub(super) fn is_kept(&self) -> bool {
         self.is_kept
     }
