@@ -331,6 +331,8 @@ impl App {
             }
             let totals = Arc::clone(&self.take_over_totals);
             self.take_over = place.map(|place| TakeOver::start(place, taken, totals));
+        } else if let (Some(take_over), Some(place)) = (&self.take_over, &place) {
+            take_over.place().follow(place);
         }
         self.vpc_is_set = config.vpc_is_set;
         self.forwarder.adopt(forwarder);

@@ -233,6 +233,29 @@ async fn two_in_one_task_do_not_fight_and_the_one_left_takes_over() {
 }
 
 #[tokio::test]
+async fn a_file_that_leads_to_another_listener_of_ours_is_ours_to_keep_and_to_put_back() {
+    let lab = Lab::new().await;
+    let other = [127, 0, 0, 2];
+    let killed = lab.start(other).await;
+    let left = lab.text();
+    lab.end(killed).await;
+    fs::write(lab.file(), &left).unwrap();
+    let mut config = lab.config(US, true);
+    config.dns.listen.push((other, lab.port).into());
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    assert_eq!((name_servers(&lab.text()), app.take_over_totals().leads_to_us()), (vec![ip(US)], true));
+    // What is put back is whatever leads to us when we end, also to one that a reload has brought.
+    let third = [127, 0, 0, 3];
+    config.dns.listen.push((third, lab.port).into());
+    app.reload(config).await.unwrap();
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    fs::write(lab.file(), String::from_utf8(left).unwrap().replace("127.0.0.2", "127.0.0.3")).unwrap();
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
 async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     let lab = Lab::new().await;
     // Nobody is there yet.

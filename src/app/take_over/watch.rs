@@ -136,7 +136,7 @@ impl Watcher {
                 self.is_ours();
                 return Ok(());
             }
-            Text::Taken(Taken { address, leads_there: true, .. }) if address != self.place.address => {
+            Text::Taken(Taken { address, leads_there: true, .. }) if !self.place.is_ours(address) => {
                 return self.see_neighbour(address).await;
             }
             _ => {}
