@@ -293,6 +293,22 @@ async fn whoever_keeps_the_file_locked_neither_stops_us_nor_keeps_it_from_being_
 }
 
 #[tokio::test]
+async fn a_file_that_is_gone_leads_nobody_here_and_is_taken_over_again_once_it_is_back() {
+    let lab = Lab::new().await;
+    let app = lab.start(US).await;
+    let totals = app.take_over_totals();
+    fs::remove_file(lab.file()).unwrap();
+    lab.until("seen", |_| !totals.leads_to_us()).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!((totals.leads_to_us(), totals.foreign_rewrites()), (false, 1), "counted once");
+    fs::write(lab.file(), BEFORE).unwrap();
+    lab.until("taken over again", |text| name_servers(text) == [ip(US)] && totals.leads_to_us()).await;
+    assert_eq!((totals.foreign_rewrites(), totals.writes()), (1, 2));
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
 async fn who_answers_but_is_no_sidegate_is_not_installed() {
     let lab = Lab::new().await;
     let error = install(&lab.config([127, 0, 0, 5], false), &lab.around()).await.unwrap_err().to_string();

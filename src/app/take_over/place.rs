@@ -149,7 +149,7 @@ impl Place {
             }
             Ok(_) => false,
             Err(refusal) => {
-                tracing::error!("resolv.conf still leads here: {refusal}");
+                tracing::error!("resolv.conf is not put back: {refusal}");
                 false
             }
         }

@@ -130,7 +130,17 @@ impl Watcher {
     }
 
     async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
-        let text = text?;
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => {
+                // What nobody can read leads nobody here.
+                if self.has_it {
+                    self.is_not_ours();
+                    self.totals.foreign_rewrites.fetch_add(1, Ordering::Relaxed);
+                }
+                return Err(error.context(self.place.path.display().to_string()));
+            }
+        };
         match resolv_conf::look(&text) {
             Text::Taken(Taken { address, is_intact: true, .. }) if address == self.place.address => {
                 self.is_ours();
@@ -213,7 +223,7 @@ impl Watcher {
 
     fn complain(&mut self, error: String) {
         if error != self.said {
-            tracing::warn!("resolv.conf is not taken over yet: {error}");
+            tracing::warn!("resolv.conf does not lead here: {error}");
             self.said = error;
         }
     }
