@@ -122,12 +122,12 @@ impl App {
         surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
         let started_at = SystemTime::now();
-        warn_of_gaps(&config, &surroundings);
+        warn_of_gaps(&config, &surroundings).await;
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
-        let place = place(&config, &surroundings, None)?;
+        let place = place(&config, &surroundings, None).await?;
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
-        let dns = dns_config(&config, &surroundings);
+        let dns = dns_config(&config, &surroundings).await;
         let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
         let tools = discovery.tools(look_up(plane.service()))?;
         let around = forward_surroundings(&config.dns, config.admin.listen, &discovery, &plane);
@@ -299,9 +299,10 @@ impl App {
     /// # Errors
     /// As [`App::start`]; then everything is as it was.
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
-        warn_of_gaps(&config, &self.surroundings);
+        warn_of_gaps(&config, &self.surroundings).await;
         refuse_unused(&self.inherited, &config)?;
-        let place = place(&config, &self.surroundings, self.take_over.as_ref().map(TakeOver::place))?;
+        let in_force = self.take_over.as_ref().map(TakeOver::place);
+        let place = place(&config, &self.surroundings, in_force).await?;
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);
@@ -312,7 +313,7 @@ impl App {
         let bind = |address| AdminListener::bind(address, &self.inherited, self.gate.subscribe(), self.answers.clone());
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
-        let dns = dns_config(&config, &self.surroundings);
+        let dns = dns_config(&config, &self.surroundings).await;
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;

@@ -18,7 +18,7 @@ pub(super) async fn route(
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
     let (table, sources) = app::known(config, surroundings).await?;
-    let upstreams = app::upstreams(config, surroundings);
+    let upstreams = app::upstreams(config, surroundings).await;
     let report = RouteReport::new(name, &table, &sources, |upstream| {
         let servers: &[Server] = match upstream {
             Upstream::Public => &upstreams.public,

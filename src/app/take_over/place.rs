@@ -96,8 +96,9 @@ impl Place {
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub(in crate::app) fn check(&self) -> Result<(), Refusal> {
-        resolv_conf::check(&self.path)
+    pub(in crate::app) async fn check(&self) -> anyhow::Result<()> {
+        let path = self.path.clone();
+        Ok(tokio::task::spawn_blocking(move || resolv_conf::check(&path)).await??)
     }
 
     /// Makes the file lead to our address; another Sidegate that has it gives way only if `replaces`.
@@ -122,6 +123,12 @@ impl Place {
             return Err(Refusal::Unknown { path: self.path.clone() }.into());
         }
         Ok(change)
+    }
+
+    /// As a write under way.
+    #[cfg(test)]
+    pub(super) fn hang(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks.
