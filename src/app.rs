@@ -122,12 +122,12 @@ impl App {
         surroundings: Surroundings,
     ) -> anyhow::Result<Self> {
         let started_at = SystemTime::now();
-        warn_of_gaps(&config, &surroundings);
+        warn_of_gaps(&config, &surroundings).await;
         let Supervisor { notifier, watchdog, inherited } = supervisor;
         refuse_unused(&inherited, &config)?;
-        let place = place(&config, &surroundings)?;
+        let place = place(&config, &surroundings, None).await?;
         let discovery = Arc::new(Discovery::new(discovery_config(&config, &surroundings).await?)?);
-        let dns = dns_config(&config, &surroundings);
+        let dns = dns_config(&config, &surroundings).await;
         let mut plane = Plane::bind_with(dns, discovery.table(), Some(observer(&discovery)), inherited.clone())?;
         let tools = discovery.tools(look_up(plane.service()))?;
         let around = forward_surroundings(&config.dns, config.admin.listen, &discovery, &plane);
@@ -243,6 +243,7 @@ impl App {
             tokio::select! {
                 Some(request) = self.reload_requests.recv() => return request,
                 servers = other_servers => self.ask_others(&servers),
+                () = self.plane.close_left() => {}
             }
         }
     }
@@ -298,9 +299,10 @@ impl App {
     /// # Errors
     /// As [`App::start`]; then everything is as it was.
     pub async fn reload(&mut self, config: Config) -> anyhow::Result<()> {
-        warn_of_gaps(&config, &self.surroundings);
+        warn_of_gaps(&config, &self.surroundings).await;
         refuse_unused(&self.inherited, &config)?;
-        let place = place(&config, &self.surroundings)?;
+        let in_force = self.take_over.as_ref().map(TakeOver::place);
+        let place = place(&config, &self.surroundings, in_force).await?;
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);
@@ -311,26 +313,28 @@ impl App {
         let bind = |address| AdminListener::bind(address, &self.inherited, self.gate.subscribe(), self.answers.clone());
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
-        let dns = dns_config(&config, &self.surroundings);
+        let dns = dns_config(&config, &self.surroundings).await;
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
-        // A listener that goes must not be what resolv.conf leads to.
-        let moves = self.take_over.as_ref().map(TakeOver::place) != place.as_ref();
-        // What is still waited for stays so; who was ready before is.
-        let waits = moves && self.readiness.state() != admin::State::Ready;
-        let taken = waits.then(|| self.readiness.block(TAKE_OVER));
-        let left = self.take_over.as_ref().map(|take_over| take_over.place().again());
-        if let Some(take_over) = self.take_over.take_if(|_| moves) {
-            take_over.end().await;
+        let gone = self.plane.reload_keeping(dns, discovery.table(), Some(observer(&discovery)))?;
+        if self.take_over.as_ref().map(TakeOver::place) != place.as_ref() {
+            // What is still waited for stays so; who was ready before is.
+            let waits = self.readiness.state() != admin::State::Ready;
+            let taken = waits.then(|| self.readiness.block(TAKE_OVER));
+            let was_ours = match self.take_over.take() {
+                Some(take_over) => take_over.end().await,
+                None => false,
+            };
+            if was_ours {
+                // Who has read the file still asks the listener that goes.
+                self.plane.leave(gone, REREAD);
+            }
+            let totals = Arc::clone(&self.take_over_totals);
+            self.take_over = place.map(|place| TakeOver::start(place, taken, totals));
+        } else if let (Some(take_over), Some(place)) = (&self.take_over, &place) {
+            take_over.place().follow(place);
         }
-        let changed = self.plane.reload(dns, discovery.table(), Some(observer(&discovery)));
-        if moves {
-            let place = if changed.is_ok() { place } else { left };
-            let totals = &self.take_over_totals;
-            self.take_over = place.map(|place| TakeOver::start(place, taken, Arc::clone(totals)));
-        }
-        changed?;
         self.vpc_is_set = config.vpc_is_set;
         self.forwarder.adopt(forwarder);
         if moved {

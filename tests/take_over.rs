@@ -55,7 +55,7 @@ impl Lab {
     }
 
     fn text(&self) -> Vec<u8> {
-        fs::read(self.file()).unwrap()
+        fs::read(self.file()).unwrap_or_default()
     }
 
     fn around(&self) -> Surroundings {
@@ -233,6 +233,29 @@ async fn two_in_one_task_do_not_fight_and_the_one_left_takes_over() {
 }
 
 #[tokio::test]
+async fn a_file_that_leads_to_another_listener_of_ours_is_ours_to_keep_and_to_put_back() {
+    let lab = Lab::new().await;
+    let other = [127, 0, 0, 2];
+    let killed = lab.start(other).await;
+    let left = lab.text();
+    lab.end(killed).await;
+    fs::write(lab.file(), &left).unwrap();
+    let mut config = lab.config(US, true);
+    config.dns.listen.push((other, lab.port).into());
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    assert_eq!((name_servers(&lab.text()), app.take_over_totals().leads_to_us()), (vec![ip(US)], true));
+    // What is put back is whatever leads to us when we end, also to one that a reload has brought.
+    let third = [127, 0, 0, 3];
+    config.dns.listen.push((third, lab.port).into());
+    app.reload(config).await.unwrap();
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    fs::write(lab.file(), String::from_utf8(left).unwrap().replace("127.0.0.2", "127.0.0.3")).unwrap();
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
 async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     let lab = Lab::new().await;
     // Nobody is there yet.
@@ -253,6 +276,36 @@ async fn nothing_is_changed_before_names_are_resolved_and_ready_waits_for_it() {
     let _late = DnsServer::start_at(([127, 0, 0, 7], lab.port).into(), zones([10, 7, 7, 7])).await.unwrap();
     timeout(PATIENCE, app.is_ready()).await.unwrap();
     assert_eq!(name_servers(&lab.text()), [ip([127, 0, 0, 2])]);
+}
+
+#[tokio::test]
+async fn whoever_keeps_the_file_locked_neither_stops_us_nor_keeps_it_from_being_put_back() {
+    let lab = Lab::new().await;
+    let lock = fs::File::open(lab.file()).unwrap();
+    lock.lock().unwrap();
+    let app = lab.start(US).await;
+    assert_eq!(name_servers(&lab.text()), [ip(US)]);
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE, "an end of any kind");
+    let app = lab.start(US).await;
+    timeout(PATIENCE, app.drain()).await.unwrap();
+    assert_eq!(lab.text(), BEFORE, "an end in good order");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_leads_nobody_here_and_is_taken_over_again_once_it_is_back() {
+    let lab = Lab::new().await;
+    let app = lab.start(US).await;
+    let totals = app.take_over_totals();
+    fs::remove_file(lab.file()).unwrap();
+    lab.until("seen", |_| !totals.leads_to_us()).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!((totals.leads_to_us(), totals.foreign_rewrites()), (false, 1), "counted once");
+    fs::write(lab.file(), BEFORE).unwrap();
+    lab.until("taken over again", |text| name_servers(text) == [ip(US)] && totals.leads_to_us()).await;
+    assert_eq!((totals.foreign_rewrites(), totals.writes()), (1, 2));
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE);
 }
 
 #[tokio::test]
@@ -280,6 +333,47 @@ async fn a_reload_turns_it_on_and_off_and_follows_the_listener() {
     lab.until("still there", |text| name_servers(text) == [ip(other)]).await;
     app.reload(lab.config(other, false)).await.unwrap();
     assert_eq!(lab.text(), BEFORE);
+}
+
+#[tokio::test]
+async fn who_has_read_the_file_before_a_reload_moved_it_still_gets_answers_until_it_is_read_again() {
+    let lab = Lab::new().await;
+    let mut app = lab.start(US).await;
+    let (us, other) = (SocketAddr::from((US, lab.port)), [127, 0, 0, 2]);
+    let asked = tokio::spawn(async move {
+        let mut wrong = 0;
+        for _ in 0..150 {
+            let answer = client::resolve(us, "db.corp.internal").await;
+            wrong += usize::from(answer.unwrap_or_default() != [ip([10, 5, 5, 5])]);
+            sleep(Duration::from_millis(10)).await;
+        }
+        wrong
+    });
+    sleep(Duration::from_millis(200)).await;
+    // Away, back to a listener that is about to close, and away again.
+    for to in [other, US, other] {
+        app.reload(lab.config(to, true)).await.unwrap();
+        lab.until("moved", |text| name_servers(text) == [ip(to)]).await;
+        assert_eq!(app.dns_addresses(), [SocketAddr::from((to, lab.port))]);
+    }
+    assert_eq!(asked.await.unwrap(), 0);
+    let is_closed = || UdpSocket::bind(us).is_ok() && TcpListener::bind(us).is_ok();
+    assert!(!is_closed());
+    let closed = lab.until("closed in the end", |_| is_closed());
+    attend(&mut app, closed).await;
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
+}
+
+#[tokio::test]
+async fn a_reload_about_something_else_does_not_ask_for_a_file_that_may_be_written() {
+    let lab = Lab::new().await;
+    let mut app = lab.start(US).await;
+    fs::remove_file(lab.file()).unwrap();
+    let mut config = lab.config(US, true);
+    config.grace = Duration::from_secs(7);
+    app.reload(config).await.unwrap();
+    let error = app.reload(lab.config([127, 0, 0, 2], true)).await.unwrap_err();
+    assert!(format!("{error:#}").contains("is not there: create it"), "{error:#}");
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) async fn discovery_config(
         always_public_names: policy.always_public_names.clone(),
         private_names: policy.private_names.clone(),
         forward_zones: config.zones.clone(),
-        default_upstream: default_upstream(config, surroundings),
+        default_upstream: default_upstream(config, surroundings).await,
         sources: config.discovery.clone(),
         state_dir: config.state_dir.clone(),
         state_dir_is_set: config.state_dir_is_set,
@@ -59,10 +59,10 @@ pub(super) async fn discovery_config(
 }
 
 /// The DNS plane's own configuration, with the `vpc` servers of this host where none are configured.
-pub(super) fn dns_config(config: &Config, surroundings: &Surroundings) -> dns::Config {
+pub(super) async fn dns_config(config: &Config, surroundings: &Surroundings) -> dns::Config {
     let mut dns = config.dns.clone();
     if !config.vpc_is_set {
-        let text = resolv_conf::read(&surroundings.resolv_conf).unwrap_or_default();
+        let text = read(surroundings).await;
         let servers = vpc_servers(&resolv_conf::former_servers(&text), &dns.listen, surroundings.name_server_port);
         if !servers.is_empty() {
             dns.upstreams.vpc = servers;
@@ -80,21 +80,27 @@ pub(super) fn vpc_servers(listed: &[IpAddr], listen: &[SocketAddr], port: u16) -
 }
 
 /// Who asks us in place of the VPC's servers asks for names that only those know, unless the configuration says otherwise.
-fn default_upstream(config: &Config, surroundings: &Surroundings) -> Upstream {
-    let is_taken = || {
-        let text = resolv_conf::read(&surroundings.resolv_conf).unwrap_or_default();
-        resolv_conf::look(&text) != Text::Free
-    };
-    let is_implied = !config.default_upstream_is_set && (config.take_over || is_taken());
+async fn default_upstream(config: &Config, surroundings: &Surroundings) -> Upstream {
+    if config.default_upstream_is_set {
+        return config.default_upstream;
+    }
+    let is_implied = config.take_over || resolv_conf::look(&read(surroundings).await) != Text::Free;
     if is_implied { Upstream::Vpc } else { config.default_upstream }
 }
 
+/// The text of resolv.conf, empty where there is none. On a thread that may wait: it may lie on a file system that is gone.
+async fn read(surroundings: &Surroundings) -> Vec<u8> {
+    let path = surroundings.resolv_conf.clone();
+    let read = tokio::task::spawn_blocking(move || resolv_conf::read(&path));
+    read.await.map(Result::unwrap_or_default).unwrap_or_default()
+}
+
 /// Says what the operator should know of this configuration before it runs.
-pub(super) fn warn_of_gaps(config: &Config, surroundings: &Surroundings) {
+pub(super) async fn warn_of_gaps(config: &Config, surroundings: &Surroundings) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let default = default_upstream(config, surroundings);
+    let default = default_upstream(config, surroundings).await;
     if !config.default_upstream_is_set && config.zones.is_empty() && default == Upstream::Public {
         tracing::info!(
             "names that only the VPC knows go to public DNS: set upstream.default = \"vpc\" if there are any"
@@ -111,15 +117,23 @@ pub(super) fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::R
     Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }
 
-/// Which file is to lead to us while we run, or may; that one to keep may not be written is said before anything starts.
-pub(super) fn place(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Option<Place>> {
+/// Which file is to lead to us while we run, or may. One to keep that is not `in_force` yet must be ours to write: that is
+/// said before anything changes. Of the one in force whoever keeps it says so, and a reload is about something else.
+pub(super) async fn place(
+    config: &Config,
+    surroundings: &Surroundings,
+    in_force: Option<&Place>,
+) -> anyhow::Result<Option<Place>> {
     let place = Place::of(config, surroundings);
     if !config.take_over {
         // `sidegate resolv-conf install` has no other port to point at.
         return Ok(place.ok());
     }
-    let kept = place.and_then(|place| Ok(place.check().map(|()| place)?));
-    kept.map(Some).context("dns.take_over")
+    let place = place.context("dns.take_over")?;
+    if in_force != Some(&place) {
+        place.check().await.context("dns.take_over")?;
+    }
+    Ok(Some(place))
 }
 
 /// Who may ask admin.

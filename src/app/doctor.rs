@@ -81,7 +81,7 @@ pub async fn examine(
     system: &SystemResolver,
     request: &Request,
 ) -> anyhow::Result<Observations> {
-    let quiet = dns_config(config, surroundings).quiet();
+    let quiet = dns_config(config, surroundings).await.quiet();
     let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;
     let resolver = Arc::clone(&plane.service().borrow().resolver);
     let around = doctor::Surroundings {

@@ -19,7 +19,7 @@ use crate::policy::Table;
 /// No region, or upstreams that cannot be set up.
 pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Result<(Arc<Table>, Vec<SourceStatus>)> {
     let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
-    let quiet = dns_config(config, surroundings).quiet();
+    let quiet = dns_config(config, surroundings).await.quiet();
     let plane = Plane::bind(quiet, discovery.table(), None)?;
     let look_up = look_up(plane.service());
     let tools = discovery.tools(Arc::clone(&look_up))?;
@@ -34,12 +34,12 @@ pub async fn known(config: &Config, surroundings: &Surroundings) -> anyhow::Resu
 /// No region, upstreams that cannot be set up, an account that does not answer.
 pub async fn private_apis(config: &Config, surroundings: &Surroundings) -> anyhow::Result<PrivateApis> {
     let of_discovery = discovery_config(config, surroundings).await?;
-    let quiet = dns_config(config, surroundings).quiet();
+    let quiet = dns_config(config, surroundings).await.quiet();
     let plane = Plane::bind(quiet, watch::Sender::new(Arc::default()).subscribe(), None)?;
     discovery::discover(&of_discovery, look_up(plane.service())).await.map_err(anyhow::Error::msg)
 }
 
 /// The servers of each upstream group under this configuration.
-pub fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams {
-    dns_config(config, surroundings).upstreams
+pub async fn upstreams(config: &Config, surroundings: &Surroundings) -> dns::Upstreams {
+    dns_config(config, surroundings).await.upstreams
 }

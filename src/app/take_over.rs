@@ -64,7 +64,7 @@ pub enum Installed {
 /// No listener on port 53, no answer from it, a file that is not ours to write.
 pub async fn install(config: &Config, surroundings: &Surroundings) -> anyhow::Result<Installed> {
     let place = Arc::new(Place::of(config, surroundings)?);
-    place.check()?;
+    place.check().await?;
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = real_answer::ask(place.listener()).await {
         if Instant::now() + PAUSE >= deadline {

@@ -61,6 +61,9 @@ async fn tell(config: &Config) {
 pub(super) fn restore(path: &Path) -> ExitCode {
     let change = resolv_conf::change(path, |text| resolv_conf::put_back(text, None));
     let path = path.display();
+    if change.as_ref().is_ok_and(|change| change.was_locked) {
+        complain(format!("warning: another program keeps {path} locked: not waited for any longer"));
+    }
     match change.map(|change| change.step) {
         Ok(Step::Write(_)) => say(format!("{path} is as it was")),
         Ok(Step::Nothing | Step::Neighbour(_)) => {

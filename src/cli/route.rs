@@ -63,7 +63,7 @@ pub(super) async fn route(
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
     let (table, sources) = app::known(config, surroundings).await?;
-    let upstreams = app::upstreams(config, surroundings);
+    let upstreams = app::upstreams(config, surroundings).await;
     let servers = |upstream| {
         let servers: &[Server] = match upstream {
             Upstream::Public => &upstreams.public,

@@ -65,7 +65,11 @@ async fn serve(supervisor: Supervisor, config: Config, path: Option<&Path>, logg
             () = &mut quit => break,
         };
         app.reload_begins().await;
-        let outcome = reload(&mut app, path, logging, &mut had_file).await.map_err(|error| format!("{error:#}"));
+        let outcome = tokio::select! {
+            outcome = reload(&mut app, path, logging, &mut had_file) => outcome.map_err(|error| format!("{error:#}")),
+            // What it reads may be on a file system that is gone.
+            () = signals.end() => break,
+        };
         match &outcome {
             Ok(()) => tracing::info!("reloaded"),
             Err(error) => tracing::error!("not reloaded, everything is as before: {error}"),
@@ -134,9 +138,12 @@ impl Signals {
         }
     }
 
-    /// Returns at the next signal to end; a hangup while draining changes nothing.
+    /// Returns at the next signal to end; a hangup waits for [`Signals::next`].
     async fn end(&mut self) {
-        while let Wish::Reload = self.next().await {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

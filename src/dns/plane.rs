@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::config::{Config, Encrypted, ZoneAnswer};
@@ -33,6 +33,8 @@ pub struct Plane {
     service: watch::Sender<Arc<Service>>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
+    /// Those of earlier configurations that are still asked, and until when they answer.
+    leaving: Vec<(Listener, Instant)>,
     tracker: TaskTracker,
     inherited: Inherited,
 }
@@ -108,6 +110,7 @@ impl Plane {
             service: watch::Sender::new(Arc::new(service)),
             bound,
             listeners: Vec::new(),
+            leaving: Vec::new(),
             tracker: TaskTracker::new(),
             inherited,
         })
@@ -169,9 +172,27 @@ impl Plane {
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<(), PlaneError> {
-        let is_new = |asked: &(Over, SocketAddr)| self.config.listeners().all(|listener| listener != *asked);
+        self.reload_keeping(config, table, observer).map(drop)
+    }
+
+    /// As [`Plane::reload`]; the listeners that go close when they are dropped, or as [`Plane::leave`] is told.
+    ///
+    /// # Errors
+    /// As [`Plane::bind`].
+    pub fn reload_keeping(
+        &mut self,
+        config: Config,
+        table: watch::Receiver<Arc<Table>>,
+        observer: Option<Observer>,
+    ) -> Result<Vec<Listener>, PlaneError> {
+        let is_leaving = |asked: &(Over, SocketAddr)| self.leaving.iter().any(|(left, _)| left.asked() == *asked);
+        let is_new = |asked: &(Over, SocketAddr)| {
+            self.config.listeners().all(|listener| listener != *asked) && !is_leaving(asked)
+        };
         let bound = bind_all(config.listeners().filter(is_new), &config, &self.inherited)?;
-        let addresses: Vec<_> = self.all_addresses().into_iter().chain(bound.iter().map(Bound::address)).collect();
+        let left = self.leaving.iter().map(|(left, _)| left.address());
+        let addresses: Vec<_> =
+            self.all_addresses().into_iter().chain(left).chain(bound.iter().map(Bound::address)).collect();
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
         let never = kept_from_vpc(&config, &table);
@@ -202,14 +223,33 @@ impl Plane {
         self.service.send_replace(Arc::new(service));
         self.listeners.extend(started);
         let wanted: Vec<_> = config.listeners().collect();
-        self.listeners.retain(|listener| wanted.contains(&listener.asked()));
+        let back = self.leaving.extract_if(.., |(left, _)| wanted.contains(&left.asked()));
+        self.listeners.extend(back.map(|(listener, _)| listener));
+        let gone = self.listeners.extract_if(.., |listener| !wanted.contains(&listener.asked())).collect();
         (self.config, self.never) = (config, never);
-        Ok(())
+        Ok(gone)
+    }
+
+    /// Has listeners that no configuration asks for any more answer for a while, for those that still ask them. Somebody has
+    /// to await [`Plane::close_left`]. A reload that asks for one again has it back.
+    pub fn leave(&mut self, gone: Vec<Listener>, lasting: Duration) {
+        let until = Instant::now() + lasting;
+        self.leaving.extend(gone.into_iter().map(|listener| (listener, until)));
+    }
+
+    /// Returns when the time of listeners that leave is over, and they are closed.
+    pub async fn close_left(&mut self) {
+        let Some(first) = self.leaving.iter().map(|(_, until)| *until).min() else {
+            return std::future::pending().await;
+        };
+        sleep_until(first).await;
+        self.leaving.retain(|(_, until)| *until > first);
     }
 
     /// Closes the listeners, then waits at most `grace` for the replies still owed. Whether all were sent.
     pub async fn drain(mut self, grace: Duration) -> bool {
         self.listeners.clear();
+        self.leaving.clear();
         self.tracker.close();
         timeout(grace, self.tracker.wait()).await.is_ok()
     }

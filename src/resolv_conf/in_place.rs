@@ -17,7 +17,7 @@ use super::form::padded;
 use super::refusal::{self, Refusal};
 use super::{MAX_LENGTH, Step};
 
-/// How often, and how long, another Sidegate's lock is waited for.
+/// How often, and how long, another Sidegate's lock is waited for. None keeps it longer than a write takes.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -27,17 +27,19 @@ pub struct Change {
     /// The text as it was found.
     pub before: Vec<u8>,
     pub step: Step,
+    /// Another program kept the file locked; it was changed nevertheless.
+    pub was_locked: bool,
 }
 
 /// Reads the file, lets `decide` say what to do, and does it; no other Sidegate gets between. On disk when it returns. Blocks
-/// for a second at most where another one holds the file.
+/// for a second at most where another program holds the file, and then goes on without the lock.
 ///
 /// # Errors
 /// A file that is not ours to write, or cannot be written; then it is as it was.
 pub fn change(path: &Path, decide: impl FnOnce(&[u8]) -> Step) -> Result<Change, Refusal> {
     let file = open(path)?;
     let failed = |error| refusal::of_error(path, &error);
-    lock(&file).map_err(failed)?;
+    let was_locked = !lock(&file);
     let mut before = Vec::new();
     (&file).take(MAX_LENGTH as u64 + 1).read_to_end(&mut before).map_err(failed)?;
     if before.len() > MAX_LENGTH {
@@ -47,7 +49,7 @@ pub fn change(path: &Path, decide: impl FnOnce(&[u8]) -> Step) -> Result<Change,
     if let Step::Write(text) = &step {
         write(&file, &before, text).map_err(failed)?;
     }
-    Ok(Change { before, step })
+    Ok(Change { before, step, was_locked })
 }
 
 /// Whether [`change`] could write it. Changes nothing.
@@ -65,16 +67,19 @@ fn open(path: &Path) -> Result<File, Refusal> {
     opened.map_err(|error| refusal::of_error(path, &error))
 }
 
-/// Freed when the file is closed, also by the end of the process.
-fn lock(file: &File) -> io::Result<()> {
+/// Orders Sidegates among each other; whether nobody else has it. Freed when the file is closed, also by the end of the
+/// process.
+///
+/// Whoever may read the file may lock it, so that this must not be what keeps it from being put back.
+fn lock(file: &File) -> bool {
     for _ in 0..ATTEMPTS {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => sleep(PAUSE),
             // Some file systems have no locks; then two Sidegates may write one after the other, and see it a second later.
-            Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+            Ok(()) | Err(TryLockError::Error(_)) => return true,
         }
     }
-    Err(io::Error::new(io::ErrorKind::ResourceBusy, "another program keeps it locked: end that, then try again"))
+    false
 }
 
 fn write(file: &File, before: &[u8], text: &[u8]) -> io::Result<()> {

@@ -224,9 +224,19 @@ fn each_refusal_says_what_to_do() {
         let refusal = change(&path, |_| panic!("it is not even read")).unwrap_err();
         assert!(refusal.to_string().contains(words), "{refusal}");
     }
+    assert_eq!(fs::read(&path).unwrap(), EC2);
+}
+
+#[test]
+fn whoever_keeps_the_file_locked_keeps_nobody_from_writing_it() {
+    let (_folder, path) = file(EC2);
+    // As anybody may who may read it.
     let lock = fs::File::open(&path).unwrap();
     lock.lock().unwrap();
-    let refusal = change(&path, |text| install(text, OURS, false)).unwrap_err().to_string();
-    assert!(refusal.contains("another program keeps it locked"), "{refusal}");
+    assert!(change(&path, |text| install(text, OURS, false)).unwrap().was_locked);
+    assert_eq!(fs::read(&path).unwrap(), installed(EC2));
+    assert!(change(&path, |text| put_back(text, Some(OURS))).unwrap().was_locked);
     assert_eq!(fs::read(&path).unwrap(), EC2);
+    drop(lock);
+    assert!(!change(&path, |text| install(text, OURS, false)).unwrap().was_locked);
 }

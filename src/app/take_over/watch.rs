@@ -4,8 +4,8 @@
 //! The file is read once a second: what is told of changes gets lost where it is a mount, as in every container.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ use crate::admin::Block;
 use crate::dns::real_answer;
 use crate::resolv_conf::{self, Step, Taken, Text};
 
+/// How long the end waits for the file: twice the second that a lock is waited for, and what a slow disk takes.
+const LAST_WRITE: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_secs(1);
 /// A neighbour that did not answer this often in a row has left the file behind.
 const SILENCES: u32 = 3;
@@ -74,7 +76,17 @@ impl TakeOver {
 impl Drop for TakeOver {
     fn drop(&mut self) {
         self.task.abort();
-        self.place.give_back();
+        let (end, ended) = mpsc::channel();
+        let place = Arc::clone(&self.place);
+        let give_back = move || {
+            place.give_back();
+            let _ = end.send(());
+        };
+        // On a file system that is gone this never ends, and must not keep the process.
+        match std::thread::Builder::new().name("resolv.conf".to_owned()).spawn(give_back) {
+            Ok(_) => drop(ended.recv_timeout(LAST_WRITE)),
+            Err(_) => drop(self.place.give_back()),
+        }
         self.totals.leads_to_us.store(false, Ordering::Relaxed);
     }
 }
@@ -130,13 +142,23 @@ impl Watcher {
     }
 
     async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
-        let text = text?;
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => {
+                // What nobody can read leads nobody here.
+                if self.has_it {
+                    self.is_not_ours();
+                    self.totals.foreign_rewrites.fetch_add(1, Ordering::Relaxed);
+                }
+                return Err(error.context(self.place.path.display().to_string()));
+            }
+        };
         match resolv_conf::look(&text) {
             Text::Taken(Taken { address, is_intact: true, .. }) if address == self.place.address => {
                 self.is_ours();
                 return Ok(());
             }
-            Text::Taken(Taken { address, leads_there: true, .. }) if address != self.place.address => {
+            Text::Taken(Taken { address, leads_there: true, .. }) if !self.place.is_ours(address) => {
                 return self.see_neighbour(address).await;
             }
             _ => {}
@@ -213,7 +235,7 @@ impl Watcher {
 
     fn complain(&mut self, error: String) {
         if error != self.said {
-            tracing::warn!("resolv.conf is not taken over yet: {error}");
+            tracing::warn!("resolv.conf does not lead here: {error}");
             self.said = error;
         }
     }
@@ -239,7 +261,26 @@ impl Fight {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::app::Surroundings;
+    use crate::config::{Config, Inputs};
+    use crate::discovery::Metadata;
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_in_time_does_not_keep_the_process_from_its_end() {
+        let (resolv_conf, imds) = (PathBuf::from("/nonexistent/resolv.conf"), ([127, 0, 0, 1], 1).into());
+        let around = Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf, name_server_port: 53 };
+        let toml = "dns.listen = [\"127.0.0.1:53\"]\ndns.take_over = true\n".to_owned();
+        let config = Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap();
+        let take_over = TakeOver::start(Place::of(&config, &around).unwrap(), None, Arc::default());
+        let place = Arc::clone(&take_over.place);
+        // As a write that hangs: this returns, or the test never ends.
+        let hangs = place.hang();
+        drop(take_over);
+        drop(hangs);
+    }
 
     #[test]
     fn who_is_rewritten_again_and_again_waits_longer_each_time_and_starts_over_after_quiet() {
