@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::admin_listener::AdminListener;
-use self::closures::{follow, liveness, look_up, observer, on_attempt, resolve};
+use self::closures::{follow, forward_surroundings, liveness, look_up, observer};
 use self::configs::{discovery_config, dns_config, gate, place, refuse_unused, vpc_servers, warn_of_gaps};
 pub use self::doctor::{SystemResolver, examine};
 use self::known::Known;
@@ -385,18 +385,4 @@ impl App {
         }
         drop(self.admin);
     }
-}
-
-/// What the forwarder is handed of the others.
-fn forward_surroundings(
-    dns_config: &dns::Config,
-    admin: Option<SocketAddr>,
-    discovery: &Arc<Discovery>,
-    dns: &Plane,
-) -> forward::Surroundings {
-    // Those that listen, and those that will.
-    let of_dns = dns.all_addresses().into_iter().chain(dns_config.listeners()).map(|(_, address)| address);
-    let other_listeners = of_dns.chain(admin).collect();
-    let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
-    forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
 }

@@ -1,5 +1,6 @@
 //! What one part is handed of another, so that neither knows the other: plain functions.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Liveness, Readiness};
 use crate::discovery::{self, Discovery, Found, LookUp, Metadata, Tools};
 use crate::dns::health::Pulse;
-use crate::dns::{Existence, LookUpError, Observer, Question, Service};
+use crate::dns::{self, Existence, LookUpError, Observer, Question, Service};
 use crate::forward::{self, OnAttempt, Resolve, ResolveError};
 use crate::policy::Upstream;
 
@@ -105,4 +106,18 @@ pub(super) fn resolve(service: watch::Receiver<Arc<Service>>) -> Resolve {
             })
         })
     })
+}
+
+/// What the forwarder is handed of the others.
+pub(super) fn forward_surroundings(
+    dns_config: &dns::Config,
+    admin: Option<SocketAddr>,
+    discovery: &Arc<Discovery>,
+    dns: &dns::Plane,
+) -> forward::Surroundings {
+    // Those that listen, and those that will.
+    let of_dns = dns.all_addresses().into_iter().chain(dns_config.listeners()).map(|(_, address)| address);
+    let other_listeners = of_dns.chain(admin).collect();
+    let (resolve, on_attempt) = (resolve(dns.service()), on_attempt(discovery));
+    forward::Surroundings { table: discovery.table(), resolve, on_attempt, other_listeners }
 }
