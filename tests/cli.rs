@@ -433,3 +433,27 @@ fn the_demo_comes_out_as_it_should() {
     }
     assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
 }
+
+#[test]
+fn a_demo_that_is_kept_leaves_nothing_behind_whoever_ends_it() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let temporary = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(temporary.path()).unwrap().count();
+        let mut command = bare();
+        command.args(["demo", "--keep"]).env("TMPDIR", temporary.path()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        // The last of the lines to try.
+        let shown = lines.by_ref().any(|line| line.contains("Ctrl-C"));
+        assert!(shown && left() == 1);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!((child.wait().unwrap().code(), left()), (Some(0), 0), "{signal:?}");
+    }
+}

@@ -39,34 +39,56 @@ pub(super) async fn run(keep: bool, alone: Alone) -> anyhow::Result<bool> {
 
 /// Serves a world until SIGTERM or SIGINT. The certificate is there once everything is bound.
 async fn serve(addresses: Addresses, ca: &Path) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let ended = ended()?;
     let world = World::start_at(addresses).await?;
     std::fs::write(ca, world.ca_pem()).with_context(|| format!("cannot write {}", ca.display()))?;
     let (vpc, internet) = (world.vpc_resolver(), world.public_resolver());
     super::say(format!("VPC resolver on {vpc}, public resolver on {internet}, root certificate in {}", ca.display()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    ended.await;
     Ok(true)
 }
 
-/// Shows the problem and its cure; whether every call came out as it should.
+/// Listens for SIGTERM and SIGINT from now on; the future returns at the first.
+fn ended() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Shows the problem and its cure; whether every call came out as it should. However it ends, its file goes with it.
 async fn show(keep: bool) -> anyhow::Result<bool> {
-    let out = &mut io::stdout();
-    let colour = demo::wants_colour(out);
+    let ended = ended()?;
+    tokio::pin!(ended);
     let world = World::start().await?;
     let ca = CaFile::write(&world.ca_pem())?;
-    let app = beside(&world, ca.path()).await?;
-    let ways = ways(&app);
-    let right = demo::run(&world, &ways, out, colour).await?;
+    let played = play(&world, ca.path(), keep);
+    let (app, right) = tokio::select! {
+        played = played => played?,
+        () = &mut ended => return Ok(false),
+    };
     if keep {
-        demo::hints(&world, &ways, ca.path(), out)?;
-        tokio::signal::ctrl_c().await?;
+        ended.await;
     }
     app.drain().await;
     Ok(right)
+}
+
+/// A Sidegate in the world, and whether every call came out as it should.
+async fn play(world: &World, ca: &Path, keep: bool) -> anyhow::Result<(App, bool)> {
+    let out = &mut io::stdout();
+    let colour = demo::wants_colour(out);
+    let app = beside(world, ca).await?;
+    let ways = ways(&app);
+    let right = demo::run(world, &ways, out, colour).await?;
+    if keep {
+        demo::hints(world, &ways, ca, out)?;
+    }
+    Ok((app, right))
 }
 
 /// A Sidegate in the world: its resolvers as upstreams, the private id listed, ports the system chooses.
