@@ -19,11 +19,11 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
+use self::route::Asked;
 use crate::admin;
 use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
 use crate::dns;
-use crate::policy::HostName;
 
 /// A wrong command line, EX_USAGE.
 const USAGE: u8 = 64;
@@ -66,8 +66,8 @@ enum Command {
     Check,
     /// Say which way a name goes, by which rule, and who said so
     Route {
-        /// A host name
-        name: HostName,
+        /// A host name, a URL, or an id alone, which stands for its name in each zone of ours
+        name: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -129,9 +129,12 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => with_config(config, |config_read| run::run(config_read, config)),
         Command::Check => with_config(config, |config| check::check(&config)),
-        Command::Route { name, json } => with_config(config, |config| {
-            block_on(route::route(&config, &Surroundings::of_host(), &name, json, &mut io::stdout()))
-        }),
+        Command::Route { name, json } => match Asked::of(&name) {
+            Ok(asked) => with_config(config, |config| {
+                block_on(route::route(&config, &Surroundings::of_host(), &asked, json, &mut io::stdout()))
+            }),
+            Err(error) => wrong_command_line(&error),
+        },
         Command::Doctor { call } => {
             let surroundings = Surroundings::of_host();
             match call.read(&surroundings) {

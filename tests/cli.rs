@@ -289,6 +289,43 @@ fn route_prints_decision_rule_origin_and_where_the_name_leads() {
 }
 
 #[test]
+fn route_takes_a_url_and_an_id_alone_in_each_zone() {
+    let second = "[[endpoint]]\nregion = \"eu-west-1\"\naddresses = [\"10.1.1.10\"]\nhealth = \"off\"\n";
+    let lab = Lab::new(&format!("{}{second}", listening(5300, "")));
+    let route = |arguments: &[&str]| {
+        let (code, out, err) = run(lab.command(&[&["route"], arguments].concat()));
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        out
+    };
+    insta::assert_snapshot!(route(&["https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/prod?token=hush"]), @r"
+    name       a1b2c3d4e5.execute-api.us-east-1.amazonaws.com
+    decision   endpoint
+    rule       2, an API id known to be private
+    origin     policy.private_api_ids
+    to         vpce-0123456789abcdef0
+    addresses  10.0.1.10, 10.0.2.10
+    note       the host of what was given; nothing else of it matters
+    ");
+    let both = route(&["a1b2c3d4e5"]);
+    let names = both.lines().filter_map(|line| line.strip_prefix("name       ")).collect::<Vec<_>>();
+    let zones = ["execute-api.us-east-1.amazonaws.com", "execute-api.eu-west-1.amazonaws.com"];
+    assert_eq!(names, zones.map(|zone| format!("a1b2c3d4e5.{zone}")), "{both}");
+    for zone in zones {
+        assert!(
+            both.contains(&format!(
+                "\nnote       an id alone stands for its name in each zone of ours, here in {zone}\n"
+            ))
+        );
+    }
+    let json = route(&["a1b2c3d4e5", "--json"]);
+    let values: Result<Vec<serde_json::Value>, _> = serde_json::Deserializer::from_str(&json).into_iter().collect();
+    assert_eq!(values.unwrap().len(), 2, "one object after another: {json}");
+    let (code, _, err) = run(lab.command(&["route", "a..b/x?token=hush"]));
+    assert_eq!(code, Some(64));
+    assert_eq!(err, "sidegate: \"a..b\": a name has no empty label: remove the doubled or leading dot\n");
+}
+
+#[test]
 fn route_prints_the_same_as_json() {
     let lab = Lab::new(&listening(5300, ""));
     let name = "any1-vpce-0123456789abcdef0.execute-api.us-east-1.amazonaws.com";

@@ -1,4 +1,4 @@
-//! `sidegate route NAME`: the decision, the rule, who said so, and where the name leads.
+//! `sidegate route NAME`: the decision, the rule, who said so, and where the name leads. NAME may be a URL, or an id alone.
 
 use std::io::Write;
 
@@ -7,30 +7,82 @@ use serde_json::Value;
 use crate::app::{self, RouteReport, Surroundings};
 use crate::config::Config;
 use crate::dns::upstream::Server;
-use crate::policy::{HostName, Upstream};
+use crate::policy::{HostName, Table, Upstream, Zone};
+
+/// What somebody asks about, as they have it at hand.
+#[derive(Debug, PartialEq)]
+pub(super) struct Asked {
+    host: HostName,
+    /// More than a name was given: the path or the query of a URL may hold a secret, and is not repeated.
+    is_cut_out: bool,
+    /// One label that could be an API's, and no dot behind it.
+    is_id: bool,
+}
+
+impl Asked {
+    /// The name, the host of a URL, or an id, just as the admin page reads what is typed there.
+    ///
+    /// # Errors
+    /// What is left after all else was taken off is no name.
+    pub(super) fn of(text: &str) -> anyhow::Result<Self> {
+        let given = text.trim();
+        let is_scheme = |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let rest = given.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).map_or(given, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        anyhow::ensure!(!host.starts_with('['), "{host}: an address is not routed by its name: write a host name");
+        let is_port = |port: &str| port.bytes().all(|octet| octet.is_ascii_digit());
+        let name = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name);
+        let is_id = !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+        let host = name.parse().map_err(|error| anyhow::anyhow!("{name:?}: {error}"))?;
+        Ok(Self { host, is_cut_out: name != given, is_id })
+    }
+
+    /// The names that are meant, each with what is to be said of that.
+    fn names(&self, table: &Table) -> Vec<(HostName, Option<String>)> {
+        if self.is_id {
+            let in_zone = |zone: &Zone| {
+                let note = format!("an id alone stands for its name in each zone of ours, here in {}", zone.name);
+                Some((self.host.join(&zone.name)?, Some(note)))
+            };
+            let names: Vec<_> = table.zones().iter().filter_map(in_zone).collect();
+            if !names.is_empty() {
+                return names;
+            }
+        }
+        vec![(self.host, self.is_cut_out.then(|| "the host of what was given; nothing else of it matters".to_owned()))]
+    }
+}
 
 /// Prints which way a name goes under a configuration. Endpoints whose addresses come from DNS are looked up once.
 pub(super) async fn route(
     config: &Config,
     surroundings: &Surroundings,
-    name: &HostName,
+    asked: &Asked,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<bool> {
     let (table, sources) = app::known(config, surroundings).await?;
     let upstreams = app::upstreams(config, surroundings);
-    let report = RouteReport::new(name, &table, &sources, |upstream| {
+    let servers = |upstream| {
         let servers: &[Server] = match upstream {
             Upstream::Public => &upstreams.public,
             Upstream::Vpc => &upstreams.vpc,
             Upstream::Zone(position) => upstreams.zones.get(position).map_or(&[], Vec::as_slice),
         };
         servers.iter().map(ToString::to_string).collect()
-    });
-    if json {
-        writeln!(out, "{:#}", report.json())?;
-    } else {
-        print(&report, out)?;
+    };
+    for (position, (name, note)) in asked.names(&table).into_iter().enumerate() {
+        let mut report = RouteReport::new(&name, &table, &sources, servers);
+        report.notes.splice(..0, note);
+        if json {
+            writeln!(out, "{:#}", report.json())?;
+        } else {
+            if position > 0 {
+                writeln!(out)?;
+            }
+            print(&report, out)?;
+        }
     }
     Ok(true)
 }
@@ -60,4 +112,31 @@ fn print(report: &RouteReport, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "said       by {}{region}{since}", of("origin").unwrap_or_default())?;
     }
     report.notes.iter().try_for_each(|note| writeln!(out, "note       {note}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_what_people_paste() {
+        let name = "a1.execute-api.us-east-1.amazonaws.com";
+        for (given, host, is_cut_out, is_id) in [
+            (name.to_owned(), name, false, false),
+            (format!("https://{name}/prod/x?token=hush@b.example#c"), name, true, false),
+            (format!("HTTPS://user:word@{name}:443"), name, true, false),
+            (format!("{name}:8443/prod"), name, true, false),
+            ("a1b2c3d4e5".to_owned(), "a1b2c3d4e5", false, true),
+            ("a1-vpce-0123456789abcdef0".to_owned(), "a1-vpce-0123456789abcdef0", false, true),
+            // As resolvers have it: a whole name.
+            ("db.".to_owned(), "db", false, false),
+        ] {
+            let asked = Asked { host: host.parse().unwrap(), is_cut_out, is_id };
+            assert_eq!(Asked::of(&given).unwrap(), asked, "{given}");
+        }
+        for wrong in ["", "https://", "https:///x?hush", "a..b/hush", "https://[::1]:443/hush", "a:hush2/x"] {
+            let error = Asked::of(wrong).unwrap_err().to_string();
+            assert!(error.contains("name") && !error.contains("hush/"), "{wrong}: {error}");
+        }
+    }
 }
