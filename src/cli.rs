@@ -36,15 +36,17 @@ const HEALTH: Duration = Duration::from_millis(1800);
 
 const ABOUT: &str = "Public and private API Gateway APIs from one VPC, while private DNS stays on";
 const MANUAL: &str = "\
-Sidegate answers DNS questions. Names of private APIs get the addresses of the VPC endpoint, everything else is \
-forwarded. Point the nameserver line of resolv.conf at it.
+Sidegate leads calls of private APIs to the VPC endpoint and all others past it, in either of two ways. As a DNS server: \
+names of private APIs get the addresses of the endpoint, everything else is forwarded; `sidegate resolv-conf` points \
+resolv.conf at it. As a proxy, for programs that take one: HTTPS_PROXY=http://127.0.0.1:3128.
 
-Without any configuration `sidegate run` listens on 127.0.0.1:5353, takes the region from AWS_REGION, finds the \
-endpoint through the VPC resolver and learns which ids are private from public DNS. `sidegate demo` shows all of it on \
-loopback.
+Without any configuration `sidegate run` answers DNS on 127.0.0.1:5353, takes CONNECT on 127.0.0.1:3128, shows what it knows \
+on http://127.0.0.1:9180/, takes the region from AWS_REGION, finds the endpoint through the VPC resolver and learns which \
+ids are private from public DNS. `sidegate demo` shows all of it on loopback.
 
 Configuration: --config FILE, else SIDEGATE_CONFIG (a path) or SIDEGATE_CONFIG_TOML (a whole file), else \
-/etc/sidegate/sidegate.toml. Every key has a variable: SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0.
+/etc/sidegate/sidegate.toml. Every key has a variable, SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0, but for \
+those of [[endpoint]], [[discovery]] and [[upstream.zone]], which stand in a file.
 
 Exit codes: 0 done, 1 failure or not well, 64 wrong command line, 78 wrong configuration. SIGHUP reloads, SIGTERM drains.";
 
@@ -60,7 +62,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer questions until SIGTERM (the default)
+    /// Serve DNS, the proxy and the admin page until SIGTERM (the default)
     Run,
     /// Read the configuration, say whether it is right, and what it means
     Check,

@@ -193,6 +193,24 @@ fn a_wrong_command_line_exits_64_and_help_exits_0() {
 }
 
 #[test]
+fn help_names_every_way_in_as_the_defaults_have_it_and_what_no_variable_can_set() {
+    let mut command = bare();
+    command.arg("--help");
+    let help = run(command).1.split_whitespace().collect::<Vec<_>>().join(" ");
+    let config = sidegate::config::Config::load(&sidegate::config::Inputs::default()).unwrap();
+    let (proxy, admin) = (config.forward.connect_listen[0], config.admin.listen.unwrap());
+    for words in [
+        format!("DNS on {}", config.dns.listen[0]),
+        format!("HTTPS_PROXY=http://{proxy}"),
+        format!("CONNECT on {proxy}"),
+        format!("http://{admin}/"),
+        "[[endpoint]], [[discovery]] and [[upstream.zone]]".to_owned(),
+    ] {
+        assert!(help.contains(&words), "{words}: {help}");
+    }
+}
+
+#[test]
 fn check_says_what_a_right_configuration_means() {
     let (code, out, err) = run(Lab::new(&listening(5300, "")).command(&["check"]));
     assert_eq!((code, err.as_str()), (Some(0), ""));
