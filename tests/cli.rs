@@ -502,6 +502,13 @@ fn a_demo_that_is_kept_leaves_nothing_behind_whoever_ends_it() {
         let shown = lines.by_ref().any(|line| line.contains("Ctrl-C"));
         assert!(shown && left() == 1);
         kill_process(Pid::from_child(&child), signal).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!((child.wait().unwrap().code(), left()), (Some(0), 0), "{signal:?}");
     }
 }

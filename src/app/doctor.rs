@@ -98,7 +98,7 @@ pub async fn examine(
     Ok(doctor::examine(&around, request, known).await)
 }
 
-/// As [`super::known`], but in time: what a slow source or endpoint has not said is missing from the table.
+/// As [`super::known()`], but in time: what a slow source or endpoint has not said is missing from the table.
 async fn known(config: &Config, surroundings: &Surroundings, plane: &Plane) -> anyhow::Result<Arc<Table>> {
     let discovery = Discovery::new(discovery_config(config, surroundings).await?)?;
     let look_up = look_up(plane.service());
