@@ -47,6 +47,7 @@ pub(super) async fn discovery_config(
         private_names: policy.private_names.clone(),
         forward_zones: config.zones.clone(),
         default_upstream: default_upstream(config, surroundings),
+        whole_vpc: config.dns.whole_vpc,
         sources: config.discovery.clone(),
         state_dir: config.state_dir.clone(),
         state_dir_is_set: config.state_dir_is_set,

@@ -18,7 +18,7 @@ use super::service::{Counters, Service, Tls};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::inherited::Inherited;
 use crate::interfaces;
-use crate::policy::{Addresses, HostName, Table};
+use crate::policy::{Addresses, ApiZones, Table};
 use crate::server_tls::{Certificate, CertificateError};
 use crate::tcp_listener::bind_advice;
 
@@ -29,7 +29,7 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct Plane {
     config: Config,
     /// The zones that the `vpc` group is never asked for.
-    never: Vec<HostName>,
+    never: Option<Arc<ApiZones>>,
     service: watch::Sender<Arc<Service>>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
@@ -56,7 +56,7 @@ pub enum PlaneError {
     #[error("{server} is this resolver itself, by {} {address}: name another server in [upstream]", .over.key())]
     Loop { server: Server, over: Over, address: SocketAddr },
     #[error(
-        "upstream.public has {0}, which is the VPC's resolver, and with dns.whole_vpc that asks us: name servers outside the VPC"
+        "upstream.public has {0}, which is the VPC's resolver or may be, and with dns.whole_vpc that asks us: name servers outside the VPC"
     )]
     PublicInVpc(Server),
     #[error(transparent)]
@@ -226,16 +226,13 @@ fn bind_all(
     asked.map(bind).collect()
 }
 
-/// The zones whose names come back to us from the VPC's resolver.
-fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Vec<HostName> {
-    if !config.whole_vpc {
-        return Vec::new();
-    }
-    table.borrow().zones().iter().map(|zone| zone.name).collect()
+/// The zones whose names may come back to us from the VPC's resolver.
+fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Option<Arc<ApiZones>> {
+    config.whole_vpc.then(|| Arc::clone(table.borrow().api_zones()))
 }
 
-fn upstreams_of(config: &Config, never: Vec<HostName>) -> Result<Upstreams, PlaneError> {
-    if let Some(server) = config.upstreams.public_in_vpc().filter(|_| config.whole_vpc) {
+fn upstreams_of(config: &Config, never: Option<Arc<ApiZones>>) -> Result<Upstreams, PlaneError> {
+    if let Some(server) = config.upstreams.public_in_vpc().next().filter(|_| config.whole_vpc) {
         return Err(PlaneError::PublicInVpc(server.clone()));
     }
     let (roots, proxy) = (&config.extra_roots, config.egress_proxy.as_ref());

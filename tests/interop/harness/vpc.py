@@ -19,7 +19,7 @@ from .forward_clients import FETCHERS, Clients
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .matrix import packet
 from .processes import run, wait_until
-from .world import CENTRAL, PUBLIC, TARGETS, ZONE
+from .world import CENTRAL, INTERNET, TARGETS, ZONE
 
 VPCE = "vpce-0a0a0a0a0a0a0a0a0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com"
 DNS_NAME = "dns.interop.test"
@@ -31,7 +31,8 @@ ENDPOINT = f"""[[endpoint]]
 vpce_id = "vpce-0a0a0a0a0a0a0a0a0"
 dns_name = "{VPCE}"
 """
-UPSTREAM = f'public = ["udp://{PUBLIC}"]\nvpc = ["{CENTRAL}"]\ndefault = "vpc"'
+#: Public DNS has a public address here: with `whole_vpc` no other is taken for one.
+UPSTREAM = f'public = ["udp://{INTERNET}"]\nvpc = ["{CENTRAL}"]\ndefault = "vpc"'
 NAMES = {
     PRIVATE: ["10.53.1.10", "10.53.1.11"],
     GATEWAY: clients.PUBLIC_API,
@@ -143,7 +144,7 @@ def no_loop(fleet, report):
         ("the endpoint's addresses from the apex", IDS, UPSTREAM, "add an [[endpoint]]"),
         ("an [[endpoint]] without addresses", IDS + '[[endpoint]]\nvpce_id = "vpce-0a0a0a0a0a0a0a0a0"\n', UPSTREAM, "set dns_name"),
         ("the apex as its dns_name", IDS + f'[[endpoint]]\ndns_name = "{ZONE}"\n', UPSTREAM, "set dns_name"),
-        ("the VPC's resolver as public DNS", IDS + ENDPOINT, UPSTREAM.replace(PUBLIC, CENTRAL), "outside the VPC"),
+        ("the VPC's resolver as public DNS", IDS + ENDPOINT, UPSTREAM.replace(INTERNET, CENTRAL), "outside the VPC"),
     ):
         path = world.configuration(text, upstream=upstream, dns="whole_vpc = true")
         code, out, error = run([world.sidegate, "check", "--config", path])
@@ -301,7 +302,9 @@ def check(world, report, _short):
     gateways = Gateways(world, "vpc-gateways", (ZONE, f"*.{ZONE}"))
     gateways.start()
     try:
+        run(["ip", "address", "add", f"{INTERNET}/32", "dev", "lo"])
         world.start_peer("central")
+        world.start_peer("internet")
         fleet = Fleet(world, gateways)
         way = Resolved(world)
         for address in TARGETS:
@@ -314,6 +317,8 @@ def check(world, report, _short):
         encrypted(world, fleet, report, way)
     finally:
         world.stop_sidegates()
-        if "central" in world.peers:
-            world.peers.pop("central").stop(3)
+        for name in ("central", "internet"):
+            if name in world.peers:
+                world.peers.pop(name).stop(3)
+        run(["ip", "address", "del", f"{INTERNET}/32", "dev", "lo"])
         gateways.stop()
