@@ -431,6 +431,22 @@ fn names_resolve_to_where_the_forwarder_listens_on_443_unless_other_addresses_ar
 }
 
 #[test]
+fn a_server_stands_once_in_a_group() {
+    let twice = |one: &str, other: &str| errors(&format!("upstream.public = [\"{one}\", \"{other}\"]\n"), &[]);
+    for (one, other) in [("10.0.0.2", "udp://10.0.0.2:53"), ("https://d.example", "https://d.example:443/dns-query")] {
+        let words = twice(one, other);
+        assert!(words.contains(&format!("{other:?}: upstream.public has this server already")), "{words}");
+        assert!(words.contains("fix: remove one of the two"), "{words}");
+    }
+    let zone = errors("[[upstream.zone]]\nname = \"a.internal\"\nservers = [\"10.0.0.2\", \"10.0.0.2\"]\n", &[]);
+    assert!(zone.contains("this [[upstream.zone]] has this server already"), "{zone}");
+    // By another path, port or protocol, or in another group, it is another one.
+    let others =
+        "public = [\"10.0.0.2\", \"tcp://10.0.0.2\", \"10.0.0.2:54\", \"https://d.example\", \"https://d.example/x\"]";
+    loaded(&format!("[upstream]\n{others}\nvpc = [\"10.0.0.2\"]\n"));
+}
+
+#[test]
 fn listeners_on_port_0_never_collide() {
     loaded("dns.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"");
 }
