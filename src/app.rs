@@ -266,7 +266,7 @@ impl App {
         }
         let discovery = Arc::clone(&self.discovery.borrow());
         dns.upstreams.vpc.clone_from(&servers);
-        match self.plane.reload(dns, discovery.table(), Some(observer(&discovery))) {
+        match self.plane.reload(dns, self.plane.current_tls(), discovery.table(), Some(observer(&discovery))) {
             Ok(()) => tracing::info!(?servers, "the VPC's servers are others now, as resolv.conf says"),
             Err(error) => tracing::error!("servers of resolv.conf are not taken up: {error}"),
         }
@@ -312,6 +312,7 @@ impl App {
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings);
+        let tls = self.plane.tls(&dns).await?;
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
@@ -324,7 +325,7 @@ impl App {
         if let Some(take_over) = self.take_over.take_if(|_| moves) {
             take_over.end().await;
         }
-        let changed = self.plane.reload(dns, discovery.table(), Some(observer(&discovery)));
+        let changed = self.plane.reload(dns, tls, discovery.table(), Some(observer(&discovery)));
         if moves {
             let place = if changed.is_ok() { place } else { left };
             let totals = &self.take_over_totals;

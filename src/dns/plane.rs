@@ -19,7 +19,7 @@ use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::{Addresses, ApiZones, Table};
-use crate::server_tls::{Certificate, CertificateError};
+use crate::server_tls::{Certificate, CertificateError, CertificateFiles};
 use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
@@ -98,7 +98,7 @@ impl Plane {
             resolver,
             clients: config.clients.clone(),
             forwarder: forwarder_of(&config),
-            tls: tls_of(&config, None)?,
+            tls: first_tls(&config)?,
             shares: (!config.whole_vpc).then(Arc::default),
             counters: Arc::new(Counters::default()),
         };
@@ -158,14 +158,37 @@ impl Plane {
         bound.into_iter().map(start).collect()
     }
 
+    /// What encrypted listeners are to show under another configuration, for [`Plane::reload`]: of the same files the
+    /// certificate in use, read again. Its files may be on a file system that hangs; it waits five seconds for them.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or do not belong together.
+    pub async fn tls(&self, config: &Config) -> Result<Option<Tls>, PlaneError> {
+        let Some(files) = certificate_files(config) else { return Ok(None) };
+        if let Some(current) = self.current_tls().filter(|current| current.certificate.files() == files) {
+            current.certificate.refresh_apart().await;
+            return Ok(Some(current));
+        }
+        let certificate = Certificate::read_apart(files.clone()).await?;
+        certificate.follow();
+        Ok(Some(Tls::new(certificate)?))
+    }
+
+    /// What encrypted listeners show now.
+    pub fn current_tls(&self) -> Option<Tls> {
+        self.service.borrow().tls.clone()
+    }
+
     /// Changes to another configuration and its table, both at once: no query sees the one without the other. Listeners
-    /// that stay keep their sockets; the cache stays with its upstreams. On an error nothing has changed.
+    /// that stay keep their sockets; the cache stays with its upstreams. `tls` is what [`Plane::tls`] gave for this configuration. On
+    /// an error nothing has changed.
     ///
     /// # Errors
     /// As [`Plane::bind`].
     pub fn reload(
         &mut self,
         config: Config,
+        tls: Option<Tls>,
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<(), PlaneError> {
@@ -189,7 +212,6 @@ impl Plane {
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let tls = tls_of(&config, current.tls.as_ref())?;
         let started = self.start(bound)?;
         let service = Service {
             resolver: Arc::new(resolver),
@@ -239,14 +261,15 @@ fn upstreams_of(config: &Config, never: Option<Arc<ApiZones>>) -> Result<Upstrea
     Ok(Upstreams::keeping_from_vpc(never, &config.upstreams, roots, proxy)?)
 }
 
-/// What encrypted listeners show: of the same files the certificate in use, read again.
-fn tls_of(config: &Config, current: Option<&Tls>) -> Result<Option<Tls>, CertificateError> {
+/// Where the certificate of encrypted listeners is, if there are any.
+fn certificate_files(config: &Config) -> Option<&CertificateFiles> {
     let Encrypted { tls, https, certificate } = &config.encrypted;
-    let Some(files) = certificate.as_ref().filter(|_| !tls.is_empty() || !https.is_empty()) else { return Ok(None) };
-    if let Some(current) = current.filter(|current| current.certificate.files() == files) {
-        current.certificate.refresh();
-        return Ok(Some(current.clone()));
-    }
+    certificate.as_ref().filter(|_| !tls.is_empty() || !https.is_empty())
+}
+
+/// What encrypted listeners show at the start, when nobody is served yet. Blocks.
+fn first_tls(config: &Config) -> Result<Option<Tls>, CertificateError> {
+    let Some(files) = certificate_files(config) else { return Ok(None) };
     let certificate = Certificate::read(files.clone())?;
     certificate.follow();
     Tls::new(certificate).map(Some)

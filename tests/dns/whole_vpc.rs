@@ -184,7 +184,7 @@ async fn a_public_server_that_is_the_vpcs_resolver_is_refused_at_start_and_at_a_
         let words = Gate::try_with(config(true), table(Group::Vpc)).err().expect("refused").to_string();
         assert!(words.contains("upstream.public has") && words.contains("outside the VPC"), "{words}");
         let mut gate = Gate::with(config(false), table(Group::Vpc));
-        assert!(gate.reload(config(true)).is_err(), "{public}");
+        assert!(gate.reload(config(true)).await.is_err(), "{public}");
     }
 }
 
