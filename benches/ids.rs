@@ -159,6 +159,7 @@ fn config(folder: &Path) -> Config {
         private_names: Vec::new(),
         forward_zones: Vec::new(),
         default_upstream: Upstream::Public,
+        whole_vpc: false,
         sources: vec![SourceConfig { kind, interval: Duration::from_secs(60), required: true }],
         state_dir: Some(folder.join("state")),
         state_dir_is_set: true,

@@ -267,7 +267,7 @@ impl App {
         }
         let discovery = Arc::clone(&self.discovery.borrow());
         dns.upstreams.vpc.clone_from(&servers);
-        match self.plane.reload(dns, discovery.table(), Some(observer(&discovery))) {
+        match self.plane.reload(dns, self.plane.current_tls(), discovery.table(), Some(observer(&discovery))) {
             Ok(()) => tracing::info!(?servers, "the VPC's servers are others now, as resolv.conf says"),
             Err(error) => tracing::error!("servers of resolv.conf are not taken up: {error}"),
         }
@@ -314,10 +314,11 @@ impl App {
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings).await;
+        let tls = self.plane.tls(&dns).await?;
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
         let forwarder = self.forwarder.prepare(&config.forward, around)?;
         discovery.catch_up(&before).await;
-        let gone = self.plane.reload_keeping(dns, discovery.table(), Some(observer(&discovery)))?;
+        let gone = self.plane.reload_keeping(dns, tls, discovery.table(), Some(observer(&discovery)))?;
         if self.take_over.as_ref().map(TakeOver::place) != place.as_ref() {
             // What is still waited for stays so; who was ready before is.
             let waits = self.readiness.state() != admin::State::Ready;

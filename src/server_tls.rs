@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{self, digest};
@@ -27,6 +27,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(30);
 /// What has changed is taken this much later: two files are not replaced at once.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Patience for both files at a reload: on a file system that hangs they never come.
+const READ: Duration = Duration::from_secs(5);
 /// Octets of a file at most: a chain has a few thousand.
 const MAX_FILE: usize = 1 << 20;
 
@@ -75,6 +77,23 @@ impl Certificate {
         Ok(Arc::new(Self { files, pair, read }))
     }
 
+    /// As [`Certificate::read`], on a thread that may block, for five seconds at most.
+    ///
+    /// # Errors
+    /// As [`Certificate::read`]; a file system that does not answer in time.
+    pub async fn read_apart(files: CertificateFiles) -> Result<Arc<Self>, CertificateError> {
+        let late = files.late();
+        apart(READ, move || Self::read(files)).await.unwrap_or(Err(late))
+    }
+
+    /// As [`Certificate::refresh`], on a thread that may block; what takes more than five seconds goes on without the caller.
+    pub async fn refresh_apart(self: &Arc<Self>) {
+        let current = Arc::clone(self);
+        if apart(READ, move || current.refresh()).await.is_none() {
+            tracing::warn!("{}; the certificate read before stays in use", self.files.late());
+        }
+    }
+
     pub fn files(&self) -> &CertificateFiles {
         &self.files
     }
@@ -94,7 +113,12 @@ impl Certificate {
 
     /// Reads the files again; what cannot be used is warned of once, and the last good pair stays. Blocks.
     pub fn refresh(&self) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = match self.read.try_lock() {
+            Ok(read) => read,
+            Err(TryLockError::Poisoned(read)) => read.into_inner(),
+            // Somebody reads them now, perhaps from a file system that hangs: one thread waits for it, not one each time.
+            Err(TryLockError::WouldBlock) => return,
+        };
         let parsed = self.files.content().and_then(|content| {
             let digest = content.digest();
             let changed = (digest != read.used).then(|| self.files.parse(&content)).transpose()?;
@@ -148,6 +172,11 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
+/// Does what may block for ever on a thread that may; `None` if it is not done within `patience`.
+async fn apart<T: Send + 'static>(patience: Duration, act: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    timeout(patience, tokio::task::spawn_blocking(act)).await.ok()?.ok()
+}
+
 /// Does what blocks on a thread that may.
 async fn blocking<T: Default + Send + 'static>(
     certificate: Arc<Certificate>,
@@ -192,6 +221,10 @@ impl CertificateFiles {
         let key = PrivateKeyDer::from_pem_slice(&content.key)
             .map_err(|error| self.unreadable(&self.key, error.to_string()))?;
         CertifiedKey::from_der(chain, key, &provider()).map_err(|reason| self.unfit(reason))
+    }
+
+    fn late(&self) -> CertificateError {
+        self.unreadable(&self.certificate, format!("no answer within {} s", READ.as_secs()))
     }
 
     fn unreadable(&self, path: &Path, reason: String) -> CertificateError {
@@ -277,6 +310,13 @@ mod tests {
         write(&files, &second);
         certificate.refresh();
         assert_ne!(shown(&certificate), before);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_files_that_never_come_goes_on() {
+        let never = || std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(apart(Duration::from_millis(1), never).await, None);
+        assert_eq!(apart(READ, || 1).await, Some(1));
     }
 
     #[tokio::test(start_paused = true)]

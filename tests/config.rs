@@ -431,6 +431,22 @@ fn names_resolve_to_where_the_forwarder_listens_on_443_unless_other_addresses_ar
 }
 
 #[test]
+fn a_server_stands_once_in_a_group() {
+    let twice = |one: &str, other: &str| errors(&format!("upstream.public = [\"{one}\", \"{other}\"]\n"), &[]);
+    for (one, other) in [("10.0.0.2", "udp://10.0.0.2:53"), ("https://d.example", "https://d.example:443/dns-query")] {
+        let words = twice(one, other);
+        assert!(words.contains(&format!("{other:?}: upstream.public has this server already")), "{words}");
+        assert!(words.contains("fix: remove one of the two"), "{words}");
+    }
+    let zone = errors("[[upstream.zone]]\nname = \"a.internal\"\nservers = [\"10.0.0.2\", \"10.0.0.2\"]\n", &[]);
+    assert!(zone.contains("this [[upstream.zone]] has this server already"), "{zone}");
+    // By another path, port or protocol, or in another group, it is another one.
+    let others =
+        "public = [\"10.0.0.2\", \"tcp://10.0.0.2\", \"10.0.0.2:54\", \"https://d.example\", \"https://d.example/x\"]";
+    loaded(&format!("[upstream]\n{others}\nvpc = [\"10.0.0.2\"]\n"));
+}
+
+#[test]
 fn listeners_on_port_0_never_collide() {
     loaded("dns.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"");
 }
@@ -617,6 +633,21 @@ fn where_a_whole_vpc_asks_nothing_may_be_asked_that_comes_back() {
     insta::assert_snapshot!(errors(file, &[]));
     let alone = errors("[dns]\nwhole_vpc = true\n[upstream]\npublic = [\"tls://[fd00:ec2::253]#x.example\"]\n", &[]);
     assert!(alone.contains("add an [[endpoint]]") && alone.contains("fd00:ec2::253"), "{alone}");
+    // The VPC's resolver is also at an address of the VPC, which may be any private one.
+    let endpoint = "[[endpoint]]\naddresses = [\"10.0.1.10\"]\n";
+    let public = |server: &str| format!("[dns]\nwhole_vpc = true\n[upstream]\npublic = [\"{server}\"]\n{endpoint}");
+    for inside in
+        ["10.0.0.2", "tls://172.31.0.2#x.example", "192.168.0.2", "100.64.0.2", "169.254.1.1", "fd00::2", "fe80::2"]
+    {
+        assert!(errors(&public(inside), &[]).contains("fix: name servers outside the VPC"), "{inside}");
+    }
+    for right in ["9.9.9.9", "https://1.1.1.1/dns-query", "2620:fe::fe", "127.0.0.1:5300"] {
+        assert!(loaded(&public(right)).dns.whole_vpc, "{right}");
+    }
+    // Whatever the region and the form, it may come back.
+    let url = "[[discovery]]\nkind = \"url\"\nurl = \"https://a1.execute-api.eu-west-1.api.aws/ids\"\n";
+    let other = errors(&format!("{}{url}", public("9.9.9.9")), &[]);
+    assert!(other.contains("names in execute-api.eu-west-1.api.aws come back to us"), "{other}");
     let vpce = "vpce-0123456789abcdef0-abcdefgh.execute-api.us-east-1.vpce.amazonaws.com";
     for right in [format!("dns_name = \"{vpce}\""), "addresses = [\"10.0.1.10\"]".to_owned()] {
         assert!(loaded(&format!("[dns]\nwhole_vpc = true\n[[endpoint]]\n{right}\n")).dns.whole_vpc);

@@ -1,6 +1,6 @@
 //! Who may ask the admin listener what. A reload replaces it.
 //!
-//! Clients must be in `clients`. Whatever tells or changes more than health is for this host only. A request must name a
+//! Clients must be in `clients`; this host always may, whatever they are: its own health checks come from loopback. Whatever tells or changes more than health is for this host only. A request must name a
 //! host that is an IP literal, localhost or in `admin.hosts`, so that no web page can reach us by a name of its own (DNS
 //! rebinding); a page of another site must not change anything either, which it tries with its own `Origin` (RFC 6454).
 
@@ -25,7 +25,7 @@ pub struct Gate {
 impl Gate {
     /// Whether an address may connect at all.
     pub(super) fn admits_client(&self, client: SocketAddr) -> bool {
-        self.clients.contains(client.ip())
+        is_this_host(client) || self.clients.contains(client.ip())
     }
 
     /// # Errors
@@ -34,7 +34,7 @@ impl Gate {
         let Some(host) = single(request.headers(), header::HOST).filter(|host| self.knows(host)) else {
             return Err("this Host is not known here: add it to admin.hosts");
         };
-        if !FOR_ALL.contains(&request.uri().path()) && !client.ip().to_canonical().is_loopback() {
+        if !FOR_ALL.contains(&request.uri().path()) && !is_this_host(client) {
             return Err("for this host only: ask from where it runs");
         }
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
@@ -53,6 +53,10 @@ impl Gate {
         host.parse::<IpAddr>().is_ok()
             || host.parse().is_ok_and(|name: HostName| name.to_string() == "localhost" || self.hosts.contains(&name))
     }
+}
+
+fn is_this_host(client: SocketAddr) -> bool {
+    client.ip().to_canonical().is_loopback()
 }
 
 /// The value of a field that must stand once.
@@ -89,6 +93,19 @@ mod tests {
             assert!(admits("GET", path, &host, "127.0.0.1:5000"), "{path}");
             assert!(admits("GET", path, &host, "[::ffff:127.0.0.1]:5000"), "{path}");
         }
+    }
+
+    #[test]
+    fn this_host_may_connect_whatever_clients_says() {
+        let gate = Gate { clients: Networks::new(vec!["10.0.0.0/8".parse().unwrap()]), hosts: Vec::new() };
+        for (client, may) in [("127.0.0.1", true), ("127.9.9.9", true), ("::1", true), ("::ffff:127.0.0.1", true)]
+            .into_iter()
+            .chain([("10.1.1.1", true), ("192.168.0.1", false), ("203.0.113.1", false)])
+        {
+            assert_eq!(gate.admits_client(SocketAddr::new(client.parse().unwrap(), 5000)), may, "{client}");
+        }
+        let ready = request("GET", "/ready", &[("host", "127.0.0.1")]);
+        assert!(gate.admits(&ready, "127.0.0.1:5000".parse().unwrap()).is_ok());
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(super) async fn discovery_config(
         private_names: policy.private_names.clone(),
         forward_zones: config.zones.clone(),
         default_upstream: default_upstream(config, surroundings).await,
+        whole_vpc: config.dns.whole_vpc,
         sources: config.discovery.clone(),
         state_dir: config.state_dir.clone(),
         state_dir_is_set: config.state_dir_is_set,
@@ -71,12 +72,19 @@ pub(super) async fn dns_config(config: &Config, surroundings: &Surroundings) -> 
     dns
 }
 
-/// The servers of a resolv.conf as an upstream group, without ourselves.
+/// The servers of a resolv.conf as an upstream group, each once, without ourselves.
 pub(super) fn vpc_servers(listed: &[IpAddr], listen: &[SocketAddr], port: u16) -> Vec<Server> {
     let own: Vec<IpAddr> = interfaces::networks().into_iter().map(|(address, _)| address).collect();
     let is_us = |address: &SocketAddr| listen.iter().any(|listener| interfaces::reaches(*address, *listener, &own));
-    let addresses = listed.iter().map(|ip| SocketAddr::new(*ip, port));
-    addresses.filter(|address| !is_us(address)).map(Server::udp).collect()
+    let mut servers: Vec<Server> = Vec::new();
+    for address in listed.iter().map(|ip| SocketAddr::new(*ip, port)).filter(|address| !is_us(address)) {
+        let server = Server::udp(address);
+        // Nobody but us minds if one is listed twice.
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers
 }
 
 /// Who asks us in place of the VPC's servers asks for names that only those know, unless the configuration says otherwise.
@@ -139,4 +147,17 @@ pub(super) async fn place(
 /// Who may ask admin.
 pub(super) fn gate(config: &Config) -> admin::Gate {
     admin::Gate { clients: config.clients.clone(), hosts: config.admin.hosts.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_resolv_conf_has_twice_is_asked_once_and_we_ourselves_never() {
+        let listed = ["192.0.2.2", "127.0.0.1", "192.0.2.2", "192.0.2.3"].map(|ip| ip.parse().unwrap());
+        let servers = vpc_servers(&listed, &["127.0.0.1:53".parse().unwrap()], 53);
+        let shown: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["udp://192.0.2.2", "udp://192.0.2.3"]);
+    }
 }

@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use super::document::{Document, Item, Value};
 use super::error::{Problem, Reason, quoted};
 use super::read::{Located, Reader, values_of};
-use super::rules::Facts;
+use super::rules::{Facts, duplicate_servers};
 use super::values;
 use crate::discovery::{AddressSource, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
 use crate::dns::upstream::Server;
@@ -207,6 +207,7 @@ pub(super) fn zones(
         }
         let name = reader.text("name", values::host_name);
         let servers = reader.list("servers", values::server);
+        duplicate_servers("this [[upstream.zone]]", &servers, reader.problems);
         if let Some(name) = name {
             names.push(name.value);
             groups.push(values_of(&servers));

@@ -99,6 +99,12 @@ fn duplicate_endpoint_ids(facts: &Facts, problems: &mut Vec<Problem>) {
     duplicates(facts.endpoint_ids.iter().cloned(), &reason, problems);
 }
 
+/// Two of one group are one server that is asked twice, and whose questions are counted twice.
+pub(super) fn duplicate_servers(group: &str, servers: &[Located<Server>], problems: &mut Vec<Problem>) {
+    let reason = Reason::new(format!("{group} has this server already"), "remove one of the two");
+    duplicates(servers.iter().cloned(), &reason, problems);
+}
+
 fn duplicate_zones(facts: &Facts, problems: &mut Vec<Problem>) {
     let reason = Reason::new("another [[upstream.zone]] has this name", "list all its servers in one of them");
     duplicates(facts.zones.iter().cloned(), &reason, problems);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::document::{Entry, Place};
 use super::inputs::REGION_VARIABLES;
 use super::read::{Located, Reader, values_of};
-use super::rules::Facts;
+use super::rules::{Facts, duplicate_servers};
 use super::{LogConfig, LogFormat, LogLevel, Policy, values};
 use crate::dns::upstream::Server;
 use crate::dns::{Encrypted, Over, ZoneAnswer};
@@ -108,6 +108,7 @@ pub(super) fn policy(reader: &mut Reader<'_>, dns_suffix: Option<HostName>, fact
 pub(super) fn servers(reader: &mut Reader<'_>, facts: &mut Facts) -> (Vec<Server>, Vec<Server>) {
     let mut group = |path| {
         let servers = reader.list(path, values::server);
+        duplicate_servers(path, &servers, reader.problems);
         let plain = values_of(&servers);
         facts.servers.extend(servers);
         plain

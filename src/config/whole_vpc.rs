@@ -10,7 +10,7 @@ use super::error::{Problem, Reason, quoted};
 use super::rules::{Facts, place};
 use crate::discovery::{AddressSource, SourceKind};
 use crate::egress_proxy::Host;
-use crate::policy::{HostName, Region, Table};
+use crate::policy::{ApiZones, HostName};
 
 pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problems: &mut Vec<Problem>) {
     if !config.dns.whole_vpc {
@@ -47,22 +47,23 @@ fn endpoints(config: &Config, document: &Document, problems: &mut Vec<Problem>) 
 }
 
 fn public_servers(config: &Config, document: &Document, problems: &mut Vec<Problem>) {
-    let Some(server) = config.dns.upstreams.public_in_vpc() else { return };
-    let at = config.dns.upstreams.public.iter().position(|other| other == server);
+    let servers = &config.dns.upstreams.public;
     // An entry that is no server has its own error, and then the positions may differ.
-    let entry = match document.keys.get("upstream.public").map(|node| &node.value) {
-        Some(Value::List(entries)) if entries.len() == config.dns.upstreams.public.len() => {
-            at.and_then(|at| entries.get(at))
-        }
-        _ => None,
+    let entries = match document.keys.get("upstream.public").map(|node| &node.value) {
+        Some(Value::List(entries)) if entries.len() == servers.len() => entries.as_slice(),
+        _ => &[],
     };
-    let rule = "with dns.whole_vpc the VPC's resolver asks us for the names that upstream.public is asked for";
-    let reason = Reason::new(rule, "name servers outside the VPC, as \"https://1.1.1.1/dns-query\"");
-    let (at, shown) = match entry {
-        Some(entry) => (entry.place.clone(), entry.shown()),
-        None => (place(document, "upstream.public"), quoted(&server.to_string())),
-    };
-    problems.push(Problem::new(&at, shown, reason));
+    for server in config.dns.upstreams.public_in_vpc() {
+        let entry = servers.iter().position(|other| other == server).and_then(|at| entries.get(at));
+        let rule = "with dns.whole_vpc the VPC's resolver asks us for the names that upstream.public is asked for, and this \
+                    is that resolver or may be: its addresses are private or link-local";
+        let reason = Reason::new(rule, "name servers outside the VPC, as \"https://1.1.1.1/dns-query\"");
+        let (at, shown) = match entry {
+            Some(entry) => (entry.place.clone(), entry.shown()),
+            None => (place(document, "upstream.public"), quoted(&server.to_string())),
+        };
+        problems.push(Problem::new(&at, shown, reason));
+    }
 }
 
 /// Names that we look up ourselves, all of them through the `vpc` group.
@@ -98,13 +99,7 @@ fn comes_back(zone: &HostName) -> String {
     format!("with dns.whole_vpc names in {zone} come back to us from the VPC's resolver")
 }
 
-/// The zone of API Gateway that a name is in, of whichever region: that of this host may not be known before start.
+/// The zone of API Gateway that a name is in, of whichever region and form.
 fn zone_of(config: &Config, name: &HostName) -> Option<HostName> {
-    let text = name.to_string();
-    let labels: Vec<&str> = text.split('.').collect();
-    labels.windows(2).filter(|pair| pair[0] == "execute-api").find_map(|pair| {
-        let region: Region = pair[1].parse().ok()?;
-        let zone = Table::zone_name(&region, config.policy.dns_suffix.as_ref()).ok()?;
-        name.is_within(&zone).then_some(zone)
-    })
+    ApiZones::with(config.policy.dns_suffix.as_ref()).zone_of(name)
 }

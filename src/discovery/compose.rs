@@ -64,6 +64,7 @@ fn names(config: &Config) -> Names {
         private_names,
         forward_zones: config.forward_zones.iter().enumerate().map(|(position, zone)| (*zone, position)).collect(),
         default_upstream: config.default_upstream,
+        whole_vpc: config.whole_vpc,
         learn: config.learns(),
     }
 }

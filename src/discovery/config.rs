@@ -93,6 +93,8 @@ pub struct Config {
     /// Names of the zones with servers of their own, in the order of the configuration.
     pub forward_zones: Vec<HostName>,
     pub default_upstream: Upstream,
+    /// Whether the VPC's resolver sends names of API Gateway's zones to us.
+    pub whole_vpc: bool,
     pub sources: Vec<SourceConfig>,
     /// Where last good lists are kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
@@ -133,6 +135,7 @@ impl Config {
             private_names: Vec::new(),
             forward_zones: Vec::new(),
             default_upstream: Upstream::Public,
+            whole_vpc: false,
             sources: Vec::new(),
             state_dir: None,
             state_dir_is_set: false,

@@ -72,11 +72,23 @@ impl Config {
 }
 
 impl Upstreams {
-    /// The first server of `public` that is the VPC's resolver, by its well-known addresses or as `vpc` has it.
-    pub fn public_in_vpc(&self) -> Option<&Server> {
+    /// The servers of `public` that are the VPC's resolver or may be: by its well-known addresses, as `vpc` has it, or by a
+    /// private or link-local address, since it also has the address after the next from the start of the VPC's network.
+    /// Loopback is this host, and no part of a VPC.
+    pub fn public_in_vpc(&self) -> impl Iterator<Item = &Server> {
         let of = |server: &Server| server.address().map(|address| address.ip().to_canonical());
         let vpc: Vec<IpAddr> = self.vpc.iter().filter_map(of).chain(VPC_RESOLVER).collect();
-        self.public.iter().find(|server| of(server).is_some_and(|ip| vpc.contains(&ip)))
+        let inside = Networks::private();
+        let may_be =
+            move |ip: IpAddr| !ip.is_loopback() && inside.contains(ip) || is_link_local(ip) || vpc.contains(&ip);
+        self.public.iter().filter(move |server| of(server).is_some_and(&may_be))
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

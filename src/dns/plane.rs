@@ -18,8 +18,8 @@ use super::service::{Counters, Service, Tls};
 use super::upstream::{Server, Upstreams, UpstreamsError};
 use crate::inherited::Inherited;
 use crate::interfaces;
-use crate::policy::{Addresses, HostName, Table};
-use crate::server_tls::{Certificate, CertificateError};
+use crate::policy::{Addresses, ApiZones, Table};
+use crate::server_tls::{Certificate, CertificateError, CertificateFiles};
 use crate::tcp_listener::bind_advice;
 
 /// Bytes of answers remembered.
@@ -29,7 +29,7 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct Plane {
     config: Config,
     /// The zones that the `vpc` group is never asked for.
-    never: Vec<HostName>,
+    never: Option<Arc<ApiZones>>,
     service: watch::Sender<Arc<Service>>,
     bound: Vec<Bound>,
     listeners: Vec<Listener>,
@@ -58,7 +58,7 @@ pub enum PlaneError {
     #[error("{server} is this resolver itself, by {} {address}: name another server in [upstream]", .over.key())]
     Loop { server: Server, over: Over, address: SocketAddr },
     #[error(
-        "upstream.public has {0}, which is the VPC's resolver, and with dns.whole_vpc that asks us: name servers outside the VPC"
+        "upstream.public has {0}, which is the VPC's resolver or may be, and with dns.whole_vpc that asks us: name servers outside the VPC"
     )]
     PublicInVpc(Server),
     #[error(transparent)]
@@ -100,7 +100,7 @@ impl Plane {
             resolver,
             clients: config.clients.clone(),
             forwarder: forwarder_of(&config),
-            tls: tls_of(&config, None)?,
+            tls: first_tls(&config)?,
             shares: (!config.whole_vpc).then(Arc::default),
             counters: Arc::new(Counters::default()),
         };
@@ -161,18 +161,41 @@ impl Plane {
         bound.into_iter().map(start).collect()
     }
 
+    /// What encrypted listeners are to show under another configuration, for [`Plane::reload`]: of the same files the
+    /// certificate in use, read again. Its files may be on a file system that hangs; it waits five seconds for them.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or do not belong together.
+    pub async fn tls(&self, config: &Config) -> Result<Option<Tls>, PlaneError> {
+        let Some(files) = certificate_files(config) else { return Ok(None) };
+        if let Some(current) = self.current_tls().filter(|current| current.certificate.files() == files) {
+            current.certificate.refresh_apart().await;
+            return Ok(Some(current));
+        }
+        let certificate = Certificate::read_apart(files.clone()).await?;
+        certificate.follow();
+        Ok(Some(Tls::new(certificate)?))
+    }
+
+    /// What encrypted listeners show now.
+    pub fn current_tls(&self) -> Option<Tls> {
+        self.service.borrow().tls.clone()
+    }
+
     /// Changes to another configuration and its table, both at once: no query sees the one without the other. Listeners
-    /// that stay keep their sockets; the cache stays with its upstreams. On an error nothing has changed.
+    /// that stay keep their sockets; the cache stays with its upstreams. `tls` is what [`Plane::tls`] gave for this configuration. On
+    /// an error nothing has changed.
     ///
     /// # Errors
     /// As [`Plane::bind`].
     pub fn reload(
         &mut self,
         config: Config,
+        tls: Option<Tls>,
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<(), PlaneError> {
-        self.reload_keeping(config, table, observer).map(drop)
+        self.reload_keeping(config, tls, table, observer).map(drop)
     }
 
     /// As [`Plane::reload`]; the listeners that go close when they are dropped, or as [`Plane::leave`] is told.
@@ -182,6 +205,7 @@ impl Plane {
     pub fn reload_keeping(
         &mut self,
         config: Config,
+        tls: Option<Tls>,
         table: watch::Receiver<Arc<Table>>,
         observer: Option<Observer>,
     ) -> Result<Vec<Listener>, PlaneError> {
@@ -210,7 +234,6 @@ impl Plane {
         if config.workers != self.config.workers {
             tracing::warn!("dns.workers changes at the next start only");
         }
-        let tls = tls_of(&config, current.tls.as_ref())?;
         let started = self.start(bound)?;
         let service = Service {
             resolver: Arc::new(resolver),
@@ -266,30 +289,28 @@ fn bind_all(
     asked.map(bind).collect()
 }
 
-/// The zones whose names come back to us from the VPC's resolver.
-fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Vec<HostName> {
-    if !config.whole_vpc {
-        return Vec::new();
-    }
-    table.borrow().zones().iter().map(|zone| zone.name).collect()
+/// The zones whose names may come back to us from the VPC's resolver.
+fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Option<Arc<ApiZones>> {
+    config.whole_vpc.then(|| Arc::clone(table.borrow().api_zones()))
 }
 
-fn upstreams_of(config: &Config, never: Vec<HostName>) -> Result<Upstreams, PlaneError> {
-    if let Some(server) = config.upstreams.public_in_vpc().filter(|_| config.whole_vpc) {
+fn upstreams_of(config: &Config, never: Option<Arc<ApiZones>>) -> Result<Upstreams, PlaneError> {
+    if let Some(server) = config.upstreams.public_in_vpc().next().filter(|_| config.whole_vpc) {
         return Err(PlaneError::PublicInVpc(server.clone()));
     }
     let (roots, proxy) = (&config.extra_roots, config.egress_proxy.as_ref());
     Ok(Upstreams::keeping_from_vpc(never, &config.upstreams, roots, proxy)?)
 }
 
-/// What encrypted listeners show: of the same files the certificate in use, read again.
-fn tls_of(config: &Config, current: Option<&Tls>) -> Result<Option<Tls>, CertificateError> {
+/// Where the certificate of encrypted listeners is, if there are any.
+fn certificate_files(config: &Config) -> Option<&CertificateFiles> {
     let Encrypted { tls, https, certificate } = &config.encrypted;
-    let Some(files) = certificate.as_ref().filter(|_| !tls.is_empty() || !https.is_empty()) else { return Ok(None) };
-    if let Some(current) = current.filter(|current| current.certificate.files() == files) {
-        current.certificate.refresh();
-        return Ok(Some(current.clone()));
-    }
+    certificate.as_ref().filter(|_| !tls.is_empty() || !https.is_empty())
+}
+
+/// What encrypted listeners show at the start, when nobody is served yet. Blocks.
+fn first_tls(config: &Config) -> Result<Option<Tls>, CertificateError> {
+    let Some(files) = certificate_files(config) else { return Ok(None) };
     let certificate = Certificate::read(files.clone())?;
     certificate.follow();
     Tls::new(certificate).map(Some)

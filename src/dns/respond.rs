@@ -54,7 +54,7 @@ const HEALTH_WIRE: &[u8] = b"\x06health\x08sidegate\x07invalid\x00";
 
 /// Answers one query from its sources, or says whom to ask.
 ///
-/// `permitted` says whether the client's address is in `clients`; `out` is overwritten.
+/// `permitted` says whether the client's address is in `clients`, or may ask this all the same; `out` is overwritten.
 #[inline]
 pub fn respond(
     packet: &[u8],
@@ -139,6 +139,11 @@ pub fn local(
         }
     }
     None
+}
+
+/// Whether a query is the one about the listener itself, which this host may always ask: `sidegate health` does.
+pub fn asks_for_health(packet: &[u8]) -> bool {
+    Query::parse(packet).is_ok_and(|query| query.name.wire() == HEALTH_WIRE && query.qtype == rtype::TXT)
 }
 
 /// Our own corner of `.invalid` never goes upstream.

@@ -15,7 +15,7 @@ use super::query::Query;
 use super::question::Question;
 use super::reply::{self, ReplyLimit};
 use super::resolver::{Resolved, Resolver};
-use super::respond::{Outcome, Responded, Sources, respond};
+use super::respond::{Outcome, Responded, Sources, asks_for_health, respond};
 use super::shares::{Shares, Turn};
 use super::tally::{Found, Tally, Way};
 use super::upstream::Protocol;
@@ -151,7 +151,8 @@ impl Service {
     ) -> Option<Pending> {
         out.clear();
         let protocol = protocol_of(limit);
-        let permitted = self.clients.contains(client.ip());
+        let permitted =
+            self.clients.contains(client.ip()) || client.ip().to_canonical().is_loopback() && asks_for_health(packet);
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
         let Responded { outcome, way, found, rcode } = respond(packet, sources, permitted, now, limit, out);
         if !matches!(outcome, Outcome::Ask(_)) {

@@ -3,7 +3,8 @@
 //! `sidegate doctor` shows what comes of it. `app` hands functions to resolve with; TLS and HTTP are spoken here.
 //!
 //! - [`Request`]: the call that is to be explained
-//! - [`examine()`]: asks and calls; `probe` is one call to one place, `places` knows whose addresses are whose, `name` what
+//! - [`examine()`]: asks and calls; `probe` is one call to one place, of which `redaction`
+//!   keeps no secret, `places` knows whose addresses are whose, `name` what
 //!   kind of name it is
 //! - [`Observations`]: what was seen
 //! - [`diagnose`]: what it means. Pure: `reply` reads one HTTP answer, `forbidden` ranks what one of them leaves open,
@@ -19,6 +20,7 @@ mod notes;
 mod observations;
 mod places;
 mod probe;
+mod redaction;
 mod reply;
 mod request;
 mod verdict;

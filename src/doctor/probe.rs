@@ -30,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::observations::{Outcome, Probe};
+use super::redaction::redacted;
 use super::reply::Reply;
 use super::request::Request;
 use crate::egress_proxy::{EgressProxy, Host};
@@ -151,9 +152,9 @@ async fn exchange(stream: TlsStream<TcpStream>, request: &Request) -> Result<Rep
     connections.spawn(connection);
     let response = sender.send_request(to_send(request)?).await.map_err(|error| in_words(&error))?;
     let (head, body) = response.into_parts();
-    let mut reply = reply(head.status.as_u16(), &head.headers);
+    let mut reply = reply(head.status.as_u16(), &head.headers, request);
     if reply.status >= 400 {
-        reply.body = redacted(&start_of(body).await, request);
+        reply.body = redacted(&start_of(body).await, request).chars().take(MAX_BODY).collect();
     }
     Ok(reply)
 }
@@ -178,8 +179,11 @@ fn to_send(request: &Request) -> Result<http::Request<Empty<Bytes>>, String> {
     Ok(sent)
 }
 
-fn reply(status: u16, headers: &HeaderMap) -> Reply {
-    let of = |name: &str| headers.get(name).map(|value| printable(value.as_bytes(), MAX_HEADER));
+fn reply(status: u16, headers: &HeaderMap, request: &Request) -> Reply {
+    let of = |name: &str| {
+        let text = printable(headers.get(name)?.as_bytes(), READ);
+        Some(redacted(&text, request).chars().take(MAX_HEADER).collect::<String>())
+    };
     let marks = ["apigw-requestid", "x-amz-apigw-id", "x-amzn-requestid"];
     let request_id = marks.into_iter().find_map(|name| Some((name.to_owned(), of(name)?)));
     Reply {
@@ -214,13 +218,6 @@ async fn start_of(mut body: Incoming) -> String {
 fn printable(bytes: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|c| !c.is_control() || *c == '\n').take(most).collect()
-}
-
-/// A server may repeat what it was sent. Cut only afterwards, so that nothing stays of a secret at the end.
-fn redacted(body: &str, request: &Request) -> String {
-    let secrets = request.secrets();
-    let shown = secrets.iter().fold(body.to_owned(), |body, secret| body.replace(secret, "[redacted]"));
-    shown.chars().take(MAX_BODY).collect()
 }
 
 /// An error with what lies beneath it, each said once.

@@ -8,8 +8,10 @@
 //! - [`Partition`]: which DNS suffix belongs to a region
 //! - [`Table`]: everything known at one moment; immutable, swapped as a whole
 //! - [`PrivateIds`]: the ids known to be private, with who says so
+//! - [`ApiZones`]: every form that a zone of API Gateway may have
 //! - [`route()`]: the table of rules 0 to 7
 
+mod api_zones;
 mod host_name;
 mod identifiers;
 mod networks;
@@ -18,6 +20,7 @@ mod private_ids;
 mod route;
 mod table;
 
+pub use api_zones::ApiZones;
 pub use host_name::{HostName, HostNameError};
 pub use identifiers::{ApiId, IdentifierError, Region, VpceId};
 pub use networks::{Family, Network, NetworkError, Networks, as_seen_from_here, is_globally_routable};

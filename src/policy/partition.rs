@@ -66,8 +66,20 @@ pub enum SpecialForm {
 }
 
 /// Dual-stack suffixes (`dualStackDnsSuffix` in the SDKs' partition data).
-const DUAL_STACK: &[&str] =
-    &["api.aws", "api.amazonwebservices.com.cn", "api.amazonwebservices.eu", "api.aws.ic.gov", "api.aws.scloud"];
+const DUAL_STACK: &[&str] = &[
+    "api.aws",
+    "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu",
+    "api.aws.ic.gov",
+    "api.aws.scloud",
+    "api.cloud-aws.adc-e.uk",
+    "api.aws.hci.ic.gov",
+];
+
+/// Whatever may follow the region in a name of an API, in any partition.
+pub(super) fn suffixes() -> impl Iterator<Item = &'static str> {
+    PARTITIONS.iter().map(|partition| partition.dns_suffix).chain(DUAL_STACK.iter().copied())
+}
 
 /// Recognises names that resemble an API's and are left to the default upstream.
 pub fn special_form(name: &HostName) -> Option<SpecialForm> {

@@ -113,7 +113,12 @@ pub fn route<'t>(table: &'t Table, host: &HostName) -> Decision<'t> {
             return Decision::new(Rule::ForwardZone, None, Route::Upstream(Upstream::Zone(position)));
         }
     }
-    Decision::new(Rule::Default, None, Route::Upstream(table.names.default_upstream))
+    let comes_back = || table.names.whole_vpc && table.api_zones().hold(host);
+    let upstream = match table.names.default_upstream {
+        Upstream::Vpc if comes_back() => Upstream::Public,
+        default => default,
+    };
+    Decision::new(Rule::Default, None, Route::Upstream(upstream))
 }
 
 /// Rule 0 for names; ids in `always_public` are seen in [`in_zone`].

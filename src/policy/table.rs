@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{ApiId, HostName, Partition, PrivateIds, Region, Upstream, VpceId};
+use super::{ApiId, ApiZones, HostName, Partition, PrivateIds, Region, Upstream, VpceId};
 
 /// The position of an endpoint in [`Table::endpoints`], the order of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +85,9 @@ pub struct Names {
     pub forward_zones: HashMap<HostName, usize>,
     /// Where rule 7 sends names: [`Upstream::Public`] or [`Upstream::Vpc`].
     pub default_upstream: Upstream,
+    /// Whether the VPC's resolver sends names of API Gateway's zones to us. Rule 7 then sends all of these to
+    /// [`Upstream::Public`]: asked of [`Upstream::Vpc`], they would come back.
+    pub whole_vpc: bool,
     /// Whether ids that public DNS does not know are learned.
     pub learn: bool,
 }
@@ -122,6 +125,7 @@ pub enum TableError {
 pub struct Table {
     endpoints: Vec<Endpoint>,
     zones: Vec<Zone>,
+    api_zones: Arc<ApiZones>,
     pub names: Arc<Names>,
     pub ids: Arc<PrivateIds>,
     /// Names that public DNS answered NXDOMAIN lately; each lies directly in one of the zones.
@@ -144,7 +148,8 @@ impl Table {
                 zones.push(Zone { name, region: endpoint.region.clone(), first: EndpointIndex(index) });
             }
         }
-        Ok(Self { endpoints, zones, names, ..Self::default() })
+        let api_zones = Arc::new(ApiZones::of(&zones));
+        Ok(Self { endpoints, zones, api_zones, names, ..Self::default() })
     }
 
     /// `execute-api.<region>.<dns-suffix>`.
@@ -171,6 +176,11 @@ impl Table {
 
     pub fn zones(&self) -> &[Zone] {
         &self.zones
+    }
+
+    /// All zones of API Gateway, with ours and those of every other region.
+    pub fn api_zones(&self) -> &Arc<ApiZones> {
+        &self.api_zones
     }
 
     /// Replaces what is known of an endpoint's addresses.

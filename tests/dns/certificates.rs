@@ -20,11 +20,11 @@ async fn a_reload_takes_up_a_new_pair_and_keeps_the_old_one_while_there_is_none(
     let before = first.shown();
 
     std::fs::write(shown.files().key, "half a key").unwrap();
-    gate.reload(shown.config(&[])).expect("the configuration itself is right");
+    gate.reload(shown.config(&[])).await.expect("the configuration itself is right");
     assert_eq!(shown.dot(&gate).await.shown(), before, "the last good pair");
 
     let after = shown.renew();
-    gate.reload(shown.config(&[])).unwrap();
+    gate.reload(shown.config(&[])).await.unwrap();
     let mut second = shown.dot(&gate).await;
     assert!(second.shown() == after && after != before);
     assert!(is_answered(&mut first).await && is_answered(&mut second).await);
@@ -44,14 +44,14 @@ async fn listeners_come_and_go_with_a_reload_and_files_that_are_not_there_change
     let mut wrong = shown.config(&[]);
     let files = wrong.encrypted.certificate.as_mut().unwrap();
     files.key = "/nowhere/tls.key".into();
-    let words = gate.reload(wrong).unwrap_err().to_string();
+    let words = gate.reload(wrong).await.unwrap_err().to_string();
     assert!(words.contains("/nowhere/tls.key") && words.contains("dns.tls_certificate and tls_key"), "{words}");
     assert_eq!(gate.plane.all_addresses().len(), 1);
 
-    gate.reload(shown.config(&[])).unwrap();
+    gate.reload(shown.config(&[])).await.unwrap();
     let mut client = shown.dot(&gate).await;
     assert!(is_answered(&mut client).await);
     let at = address(&gate, Over::Tls);
-    gate.reload(without()).unwrap();
+    gate.reload(without()).await.unwrap();
     crate::gate::until("it is closed", || async { tokio::net::TcpStream::connect(at).await.is_err() }).await;
 }

@@ -78,7 +78,7 @@ async fn counts_go_on_over_a_reload() {
     let mut gate = Gate::start(&[upstream.address]);
     gate.ask(&Ask::new("www.example.com", A)).await;
     // Other upstreams: an empty cache.
-    gate.reload(config(&[loopback()], public(&[upstream.address, loopback_port(9)]))).unwrap();
+    gate.reload(config(&[loopback()], public(&[upstream.address, loopback_port(9)]))).await.unwrap();
     gate.ask(&Ask::new("www.example.com", A)).await;
     assert_eq!(counted(&gate, 2).await, [(Protocol::Udp, Way::Public, Found::Asked, "NOERROR", 2)]);
 }

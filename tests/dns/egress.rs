@@ -190,7 +190,7 @@ async fn a_reload_moves_the_servers_behind_another_proxy() {
     let behind = |proxy: &Proxy| through(Some(&proxy.url()), &trust, &public, &names);
     let mut gate = Gate::with(behind(&first), table(Group::Public));
     assert!(answers(&gate, "a.example.com").await);
-    gate.reload(behind(&second)).unwrap();
+    gate.reload(behind(&second)).await.unwrap();
     assert!(answers(&gate, "b.example.com").await);
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
 }

@@ -140,7 +140,7 @@ async fn a_reload_turns_it_on_and_off_and_the_cache_is_right_both_ways() {
         (moved, "10.0.9.2", &["10.0.9.2"]),
         (on, "10.0.9.1", &["10.0.9.1"]),
     ] {
-        gate.reload(config).unwrap();
+        gate.reload(config).await.unwrap();
         assert_eq!(data(&gate.ask(&ask("priv1", A)).await), [private]);
         assert_eq!(data(&gate.ask(&ask("pub1", A)).await), known);
     }

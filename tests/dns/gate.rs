@@ -104,8 +104,9 @@ impl Gate {
     }
 
     /// Changes to another configuration with the table as it is.
-    pub fn reload(&mut self, config: Config) -> Result<(), PlaneError> {
-        self.plane.reload(config, self.table.subscribe(), None)
+    pub async fn reload(&mut self, config: Config) -> Result<(), PlaneError> {
+        let tls = self.plane.tls(&config).await?;
+        self.plane.reload(config, tls, self.table.subscribe(), None)
     }
 
     /// Publishes a changed table under the next generation.

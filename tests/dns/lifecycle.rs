@@ -97,8 +97,8 @@ async fn several_workers_share_one_port() {
     }
 }
 
-fn reloaded(gate: &mut Gate, config: Config) {
-    gate.reload(config).unwrap();
+async fn reloaded(gate: &mut Gate, config: Config) {
+    gate.reload(config).await.unwrap();
 }
 
 #[tokio::test]
@@ -112,17 +112,17 @@ async fn a_reload_changes_clients_and_upstreams_for_connections_that_are_open_to
     };
     assert_eq!(data(&tcp("www.example.com").await), ["192.0.2.1"]);
 
-    reloaded(&mut gate, config(&[loopback()], public(&[second.address])));
+    reloaded(&mut gate, config(&[loopback()], public(&[second.address]))).await;
     assert_eq!(data(&gate.ask(&Ask::new("www.example.com", A)).await), ["192.0.2.2"], "another server, another cache");
     assert_eq!(data(&tcp("www.example.com").await), ["192.0.2.2"]);
 
     let mut strict = config(&[loopback()], public(&[second.address]));
     strict.clients = Networks::new(Vec::new());
-    reloaded(&mut gate, strict);
+    reloaded(&mut gate, strict).await;
     assert_eq!(code(&gate.ask(&private()).await), ResponseCode::Refused);
     assert_eq!(code(&tcp("www.example.com").await), ResponseCode::Refused);
 
-    reloaded(&mut gate, config(&[loopback()], public(&[second.address])));
+    reloaded(&mut gate, config(&[loopback()], public(&[second.address]))).await;
     assert_eq!(data(&gate.ask(&Ask::new("www.example.com", A)).await), ["192.0.2.2"]);
     assert_eq!(second.count(), 1, "the same servers keep their cache");
 }
@@ -135,7 +135,7 @@ async fn a_reload_opens_and_closes_listeners_and_leaves_the_others_alone() {
     let first = gate.address;
     let other: SocketAddr = "127.0.0.2:0".parse().unwrap();
 
-    reloaded(&mut gate, config(&[loopback(), other], servers()));
+    reloaded(&mut gate, config(&[loopback(), other], servers())).await;
     let [kept, added] = gate.plane.addresses()[..] else { panic!("two listeners") };
     assert_eq!(kept, first);
     for address in [kept, added] {
@@ -145,7 +145,7 @@ async fn a_reload_opens_and_closes_listeners_and_leaves_the_others_alone() {
     // On the same IP address as one that goes.
     let fixed = loop {
         let free = Closed::reserve().await.address;
-        if gate.reload(config(&[free, other], servers())).is_ok() {
+        if gate.reload(config(&[free, other], servers())).await.is_ok() {
             break free;
         }
     };
@@ -159,7 +159,7 @@ async fn a_reload_opens_and_closes_listeners_and_leaves_the_others_alone() {
     }
     until("the first is closed", || async { tokio::net::TcpStream::connect(first).await.is_err() }).await;
 
-    reloaded(&mut gate, config(&[], servers()));
+    reloaded(&mut gate, config(&[], servers())).await;
     assert!(gate.plane.addresses().is_empty());
 }
 
@@ -180,7 +180,7 @@ async fn a_reload_that_fails_changes_nothing() {
         (strict(&[loopback()], &[gate.address]), "[upstream]"),
         (no_roots, "/nowhere/roots.pem"),
     ] {
-        let error = gate.reload(bad).unwrap_err().to_string();
+        let error = gate.reload(bad).await.unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert_eq!(gate.plane.addresses(), [gate.address]);
         assert_eq!(data(&gate.ask(&private()).await), ["10.0.0.1"]);

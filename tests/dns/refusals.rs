@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::gate::{Gate, TcpClient, ZONE, config, loopback, public, table};
 use crate::upstream::{Closed, Upstream};
-use crate::wire::{A, Answer, Ask, a, asked_name, code, data, extended_errors, read};
+use crate::wire::{A, Answer, Ask, TXT_TYPE, a, asked_name, code, data, extended_errors, read};
 use sidegate::dns::PlaneError;
 use sidegate::policy::{Networks, Upstream as Group};
 
@@ -97,6 +97,11 @@ async fn clients_that_are_not_listed_get_nothing_but_a_refusal_on_any_transport(
         assert_eq!(client.receive().await, None, "the connection is closed");
     }
     assert_eq!(upstream.count(), 0);
+    // This host may ask the listener for itself, by the one name and type, and for nothing else.
+    let health = gate.ask(&Ask::new("health.sidegate.invalid", TXT_TYPE)).await;
+    assert_eq!((code(&health), health.answers.len()), (ResponseCode::NoError, 1));
+    let below = gate.ask(&Ask::new("x.health.sidegate.invalid", TXT_TYPE)).await;
+    assert_eq!(code(&below), ResponseCode::Refused);
     let listed = UdpSocket::bind("127.0.0.65:0").await.unwrap();
     listed.connect(gate.address).await.unwrap();
     listed.send(&Ask::new("www.example.com", A).to_wire()).await.unwrap();

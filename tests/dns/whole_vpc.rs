@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use sidegate::dns::{Config, MAX_OF_CLIENT, Question, ReplyLimit, Upstreams};
-use sidegate::policy::{Family, HostName, Upstream as Group};
+use sidegate::policy::{Family, HostName, Table, Upstream as Group};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -17,7 +17,14 @@ use crate::gate::{Gate, ZONE, config, loopback, table};
 use crate::upstream::Upstream;
 use crate::wire::{A, AAAA, ANY, Answer, Ask, CNAME_TYPE, HTTPS, TXT_TYPE, a, asked_name, cname, code, data, read};
 
-/// The VPC's resolver with a Resolver rule: names in the zone go to whoever is set, and what comes of it back.
+/// Zones that a second and a third rule lead to us, and no endpoint of ours stands for.
+const OTHER_ZONES: [&str; 3] = [
+    "execute-api.eu-west-1.amazonaws.com",
+    "execute-api.us-east-1.api.aws",
+    "execute-api-fips.us-east-1.amazonaws.com",
+];
+
+/// The VPC's resolver with Resolver rules: names in the zones go to whoever is set, and what comes of it back.
 struct Vpc {
     address: SocketAddr,
     /// Questions for names in the zone.
@@ -38,7 +45,7 @@ impl Vpc {
                 let target: Option<SocketAddr> = *target.lock().unwrap();
                 tokio::spawn(async move {
                     let name = asked_name(&packet);
-                    let reply = if name.ends_with(ZONE) {
+                    let reply = if name.ends_with(ZONE) || OTHER_ZONES.iter().any(|zone| name.ends_with(zone)) {
                         count.fetch_add(1, Ordering::SeqCst);
                         let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
                         back.send_to(&packet, target.unwrap()).await.unwrap();
@@ -71,6 +78,12 @@ fn whole_vpc(public: SocketAddr, vpc: SocketAddr) -> Config {
     Config { whole_vpc: true, ..config(&[loopback()], upstreams) }
 }
 
+fn of_whole_vpc(default: Group) -> Table {
+    let mut table = table(default);
+    Arc::get_mut(&mut table.names).unwrap().whole_vpc = true;
+    table
+}
+
 /// Public DNS on another address than the VPC's resolver.
 async fn public() -> (SocketAddr, Arc<AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.7:0").await.unwrap();
@@ -92,12 +105,14 @@ async fn public() -> (SocketAddr, Arc<AtomicUsize>) {
 async fn no_name_of_our_zone_is_ever_asked_of_the_vpcs_resolver() {
     for default in [Group::Vpc, Group::Public] {
         let (vpc, (public, _)) = (Vpc::start().await, public().await);
-        let gate = Gate::with(whole_vpc(public, vpc.address), table(default));
+        let gate = Gate::with(whole_vpc(public, vpc.address), of_whole_vpc(default));
         *vpc.rule.lock().unwrap() = Some(gate.address);
         let names = ["priv1", "pub1", "d-abc", "x.priv1", "pub1-vpce-0123456789abcdef0", "a.b.c", "_odd"];
         let names = names.iter().map(|label| format!("{label}.{ZONE}")).chain([ZONE.to_owned(), ZONE.to_uppercase()]);
         let names: Vec<String> =
             names.chain(["alias.example.com".to_owned(), "alias2.corp.example".to_owned()]).collect();
+        let of_others = OTHER_ZONES.iter().flat_map(|zone| [zone.to_string(), format!("a1.{zone}")]);
+        let names: Vec<String> = names.into_iter().chain(of_others).collect();
         for name in &names {
             for qtype in [A, AAAA, HTTPS, TXT_TYPE, CNAME_TYPE, ANY] {
                 gate.ask(&Ask::new(name, qtype)).await;
@@ -105,6 +120,9 @@ async fn no_name_of_our_zone_is_ever_asked_of_the_vpcs_resolver() {
         }
         assert_eq!(vpc.count(), 0, "default {default:?}");
         assert_eq!(data(&gate.ask(&Ask::new(&format!("pub1.{ZONE}"), A)).await), ["192.0.2.1"]);
+        for zone in OTHER_ZONES {
+            assert_eq!(data(&gate.ask(&Ask::new(&format!("a1.{zone}"), A)).await), ["192.0.2.1"], "{zone}");
+        }
         // And as the VPC's clients ask: by its resolver, whose rule leads to us.
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         for (label, expected) in [("priv1", "10.0.0.1"), ("pub2", "192.0.2.1")] {
@@ -125,7 +143,8 @@ async fn our_own_look_ups_and_names_of_servers_do_not_ask_it_either() {
     let gate = Gate::with(config, table(Group::Vpc));
     *vpc.rule.lock().unwrap() = Some(gate.address);
     let resolver = Arc::clone(&gate.plane.service().borrow().resolver);
-    for name in [ZONE.to_owned(), format!("lists.{ZONE}")] {
+    let of_others = OTHER_ZONES.iter().map(|zone| format!("lists.{zone}"));
+    for name in [ZONE.to_owned(), format!("lists.{ZONE}")].into_iter().chain(of_others) {
         let name: HostName = name.parse().unwrap();
         let error = resolver.look_up(&Question::for_addresses(name, Family::V4), Group::Vpc).await.unwrap_err();
         assert!(error.to_string().contains("comes back to us"), "{error}");
@@ -158,12 +177,14 @@ async fn a_public_server_that_is_the_vpcs_resolver_is_refused_at_start_and_at_a_
         vpc: vec![vpc.to_string().parse().unwrap()],
         ..Upstreams::default()
     };
-    for public in ["127.0.0.1:5399", "tcp://127.0.0.1", "169.254.169.253", "tls://[fd00:ec2::253]#x.example"] {
+    for public in
+        ["127.0.0.1:5399", "tcp://127.0.0.1", "169.254.169.253", "tls://[fd00:ec2::253]#x.example", "10.0.0.2"]
+    {
         let config = |whole_vpc| Config { whole_vpc, ..config(&[loopback()], servers(public)) };
         let words = Gate::try_with(config(true), table(Group::Vpc)).err().expect("refused").to_string();
         assert!(words.contains("upstream.public has") && words.contains("outside the VPC"), "{words}");
         let mut gate = Gate::with(config(false), table(Group::Vpc));
-        assert!(gate.reload(config(true)).is_err(), "{public}");
+        assert!(gate.reload(config(true)).await.is_err(), "{public}");
     }
 }
 

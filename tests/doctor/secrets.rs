@@ -78,3 +78,22 @@ async fn a_body_that_repeats_a_secret_is_kept_without_it_and_a_good_one_not_at_a
         assert!(!format!("{seen:?}").contains("hush"));
     }
 }
+
+#[tokio::test]
+async fn a_secret_in_another_spelling_or_in_a_header_is_hidden_too() {
+    let echoes = Manner::Says(Arc::new(|_| {
+        let (status, mut fields, body) = marked(418, "", "token a/b+c, {\"key\":\"hu\\\"sh\"}");
+        fields[0].1 = "id-hu\"sh".to_owned();
+        fields[1].1 = "a/b+c".to_owned();
+        fields.push(("x-amzn-ErrorType", "Hu: hu\"sh".to_owned()));
+        (status, fields, body)
+    }));
+    let lab = Lab { policy: LISTED, endpoint: echoes, ..Lab::default() }.start().await;
+    let request = Request::of_url(&format!("{PRIVATE}/prod/orders?token=a%2Fb%2Bc")).unwrap();
+    let seen = lab.examine(&request.with_header("x-api-key: hu\"sh").unwrap()).await;
+    let reply = seen.endpoint.outcome.reply().unwrap();
+    assert_eq!(reply.body, "token [redacted], {\"key\":\"[redacted]\"}");
+    let said = format!("{reply:?}");
+    assert!(!said.contains("a/b+c") && !said.contains("sh\\\""), "{said}");
+    assert_eq!(reply.request_id.as_ref().map(|(_, id)| id.as_str()), Some("[redacted]"));
+}

@@ -13,7 +13,7 @@ pub struct ServerRecord {
     /// `public`, `vpc`, or `zone:` and the zone's name.
     pub group: String,
     /// The server as configured, but for the path of `https://`, in which some providers put an account's key. Servers that
-    /// look alike then are numbered.
+    /// look alike then are numbered, by their position in the configuration.
     pub server: String,
     /// Failures in a row, 16 at most.
     pub failures: u32,

@@ -16,7 +16,7 @@ use crate::dns::config;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::{HostName, Upstream};
+use crate::policy::{ApiZones, HostName, Upstream};
 use crate::roots::{self, RootsError};
 
 /// Within this a server's own name must resolve.
@@ -54,7 +54,7 @@ impl Upstreams {
         extra_roots: &[PathBuf],
         egress: Option<&EgressProxy>,
     ) -> Result<Self, UpstreamsError> {
-        Self::keeping_from_vpc(Vec::new(), servers, extra_roots, egress)
+        Self::keeping_from_vpc(None, servers, extra_roots, egress)
     }
 
     /// As [`Upstreams::new`]; the `vpc` group is never asked for a name in one of the zones `never`.
@@ -62,7 +62,7 @@ impl Upstreams {
     /// # Errors
     /// As [`Upstreams::new`].
     pub fn keeping_from_vpc(
-        never: Vec<HostName>,
+        never: Option<Arc<ApiZones>>,
         servers: &config::Upstreams,
         extra_roots: &[PathBuf],
         egress: Option<&EgressProxy>,

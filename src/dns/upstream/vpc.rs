@@ -1,8 +1,8 @@
 //! The group of the VPC's resolver, behind the one gate that every question to it passes.
 //!
-//! Where a whole VPC asks us, a Resolver rule sends names of our zones from the VPC's resolver to us: asked of it, they come
-//! back. So none is, whoever wants to know: a client, the policy, a look-up of our own, a server's name. `upstreams` has
-//! no other way to these servers.
+//! Where a whole VPC asks us, Resolver rules send names of API Gateway's zones from the VPC's resolver to us: asked of it,
+//! they come back. For which regions there are rules is not known here. So no such name is asked, whoever wants to know: a
+//! client, the policy, a look-up of our own, a server's name. `upstreams` has no other way to these servers.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use super::group::Group;
 use super::peer::Peer;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
-use crate::policy::HostName;
+use crate::policy::ApiZones;
 
-/// The `vpc` group and the zones it is never asked for.
+/// The `vpc` group and the zones it is never asked for, if there are any.
 #[derive(Debug, Default)]
 pub struct VpcGroup {
     group: Group,
-    never: Vec<HostName>,
+    never: Option<Arc<ApiZones>>,
 }
 
 impl VpcGroup {
-    pub fn new(group: Group, never: Vec<HostName>) -> Self {
+    pub fn new(group: Group, never: Option<Arc<ApiZones>>) -> Self {
         Self { group, never }
     }
 
@@ -53,9 +53,9 @@ impl VpcGroup {
     }
 
     fn permit(&self, question: &Question) -> Result<(), AskError> {
-        match self.never.iter().find(|zone| question.name.is_within(zone)) {
-            Some(_) => Err(AskError::ComesBack(question.name.to_string())),
-            None => Ok(()),
+        match &self.never {
+            Some(zones) if zones.hold(&question.name) => Err(AskError::ComesBack(question.name.to_string())),
+            _ => Ok(()),
         }
     }
 }

@@ -30,6 +30,33 @@ fn everywhere() -> Knowledge<'static> {
     Knowledge::of(&Origin::Static)
 }
 
+/// Names of API Gateway that no endpoint of ours stands for, and names that only look like them.
+const OF_OTHERS: [&str; 4] = [
+    "a1.execute-api.sa-east-1.amazonaws.com",
+    "a1.execute-api.us-east-1.api.aws",
+    "a1.execute-api-fips.us-east-1.amazonaws.com",
+    "execute-api.cn-north-1.amazonaws.com.cn",
+];
+
+#[test]
+fn what_may_come_back_from_the_vpcs_resolver_goes_to_public_dns_where_a_whole_vpc_asks() {
+    let upstream = |whole_vpc, host: &str| {
+        let mut table = table();
+        table.names = Arc::new(Names { default_upstream: Upstream::Vpc, whole_vpc, ..Names::default() });
+        let decision = route(&table, &name(host));
+        assert_eq!(decision.rule, Rule::Default, "{host}");
+        let Route::Upstream(upstream) = decision.route else { panic!("{host}: {decision:?}") };
+        upstream
+    };
+    for host in OF_OTHERS {
+        assert_eq!(upstream(true, host), Upstream::Public, "{host}");
+        assert_eq!(upstream(false, host), Upstream::Vpc, "{host}");
+    }
+    for host in ["vpce-1.execute-api.us-east-1.vpce.amazonaws.com", "sqs.us-east-1.amazonaws.com", "db.example"] {
+        assert_eq!(upstream(true, host), Upstream::Vpc, "{host}");
+    }
+}
+
 /// Two endpoints in us-east-1, one in eu-west-1; some ids, names and zones.
 fn table() -> Table {
     let names = Names {

@@ -11,6 +11,8 @@ PUBLIC, SECOND, VPC, UNBOUND, DNSMASQ, BEYOND = (f"10.53.0.{n}" for n in (1, 2, 
 LOCAL = "127.0.0.1"
 #: A whole VPC: its resolver with a Resolver rule, and the Sidegates that the rule leads to.
 CENTRAL, TARGETS = "10.53.3.2", ["10.53.3.11", "10.53.3.12"]
+#: Public DNS at a public address, for the parts that take no other.
+INTERNET = "1.1.1.1"
 #: What the certificate of every peer is for.
 TLS_NAME = "resolver.interop.test"
 ZONE = "execute-api.us-east-1.amazonaws.com"
@@ -151,11 +153,12 @@ class World:
         return home, path
 
     def start_peer(self, name):
-        """Starts public, second, vpc, unbound or dnsmasq and waits until it listens."""
+        """Starts public, second, vpc, internet, central, unbound or dnsmasq and waits until it listens."""
         template, address, command = {
             "public": ("named-public.conf", PUBLIC, ["named", "-f", "-n", "1", "-c"]),
             "second": ("named-public.conf", SECOND, ["named", "-f", "-n", "1", "-c"]),
             "vpc": ("named-vpc.conf", VPC, ["named", "-f", "-n", "1", "-c"]),
+            "internet": ("named-public.conf", INTERNET, ["named", "-f", "-n", "1", "-c"]),
             "central": ("named-central.conf", CENTRAL, ["named", "-f", "-n", "1", "-c"]),
             "unbound": ("unbound.conf", UNBOUND, ["unbound", "-d", "-c"]),
             "dnsmasq": ("dnsmasq.conf", DNSMASQ, ["dnsmasq", "-C"]),
