@@ -16,6 +16,7 @@ use sidegate::demo::World;
 use sidegate::demo::client;
 use sidegate::discovery::Metadata;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// A list applies within two seconds; beyond this it never will.
@@ -321,7 +322,18 @@ async fn a_reload_moves_what_is_kept_who_may_ask_and_what_live_asks() {
     app.reload(moved.clone()).await.unwrap();
     sidegate::admin::client::ask(admin, "/live").await.unwrap();
     kept_in(&elsewhere).await;
-    moved.clients = sidegate::policy::Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    assert!(asked_by_name(admin, "sidegate.corp").await.starts_with("HTTP/1.1 403"));
+    moved.admin.hosts = vec!["sidegate.corp".parse().unwrap()];
     app.reload(moved).await.unwrap();
-    sidegate::admin::client::ask(admin, "/ready").await.unwrap_err();
+    assert!(asked_by_name(admin, "sidegate.corp").await.starts_with("HTTP/1.1 200"));
+}
+
+/// What admin says to a request for `/ready` under this Host.
+async fn asked_by_name(admin: SocketAddr, host: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET /ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
 }
