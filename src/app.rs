@@ -278,14 +278,10 @@ impl App {
         Arc::clone(&self.take_over_totals)
     }
 
-    /// Counts how a reload went, for those that end before there is a configuration to change to as well.
-    pub fn count_reload(&self, succeeded: bool) {
-        self.reloads.count(succeeded);
-    }
-
-    /// Counts how a reload went, and tells the supervisor.
+    /// Counts how a reload went, and tells the supervisor; also of those that end before there is a configuration to
+    /// change to.
     pub async fn reload_ended(&self, outcome: Result<(), String>) {
-        self.count_reload(outcome.is_ok());
+        self.reloads.count(outcome.is_ok());
         self.supervision.reload_ended(outcome).await;
     }
 

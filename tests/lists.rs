@@ -240,7 +240,6 @@ async fn who_posts_a_reload_hears_how_it_went() {
     let mut app = lab.start("").await;
     let admin = app.admin_address().unwrap();
     let post = || async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
         stream.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut reply = String::new();
@@ -250,7 +249,7 @@ async fn who_posts_a_reload_hears_how_it_went() {
     for outcome in [Ok(()), Err("line 7: no such key".to_owned())] {
         let posted = tokio::spawn(post());
         let waiting = timeout(PATIENCE, app.reload_requested()).await.unwrap();
-        app.count_reload(outcome.is_ok());
+        app.reload_ended(outcome.clone()).await;
         waiting.send(outcome.clone()).unwrap();
         let reply = posted.await.unwrap();
         let (status, body) = if outcome.is_ok() { ("200", "reloaded\n") } else { ("422", "line 7: no such key\n") };

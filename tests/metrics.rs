@@ -178,7 +178,7 @@ async fn no_counter_goes_backwards_over_a_reload() {
     let before = lab.scrape_when_ended().await;
     // Another server makes a new cache, and everything about sources and endpoints is built anew.
     lab.app.reload(config(&lab.world, lab.folder.path(), ", \"127.0.0.1:9\"")).await.unwrap();
-    lab.app.count_reload(true);
+    lab.app.reload_ended(Ok(())).await;
     let after = lab.scrape().await;
     for (series, count) in before.counters() {
         assert!(
