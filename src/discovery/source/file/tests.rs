@@ -133,9 +133,12 @@ async fn a_file_that_never_keeps_still_is_read_all_the_same() {
     let path = folder.path().join("ids");
     fs::write(&path, "a1\n").unwrap();
     let mut reader = FileReader::new(path.clone(), false);
+    // Each one whole: the file is read on a thread of its own, and may not be found cut short.
     let write = async {
+        let next = folder.path().join("next");
         for length in 1..100 {
-            fs::write(&path, "a1\n".repeat(length)).unwrap();
+            fs::write(&next, "a1\n".repeat(length)).unwrap();
+            fs::rename(&next, &path).unwrap();
             sleep(Duration::from_millis(100)).await;
         }
     };
