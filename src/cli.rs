@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
@@ -31,6 +32,8 @@ const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
 /// `wait` asks this often.
 const POLL: Duration = Duration::from_millis(100);
+/// `wait` waits no longer than this, a hundred years.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// `health` is over within this.
 const HEALTH: Duration = Duration::from_millis(1800);
 
@@ -214,7 +217,7 @@ fn block_on(command: impl Future<Output = anyhow::Result<bool>>) -> ExitCode {
 
 async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     let admin = config.admin.listen.ok_or_else(|| anyhow::anyhow!("admin.listen is off: there is nothing to ask"))?;
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience.min(FOREVER);
     loop {
         let Err(reason) = admin::client::ask(admin, "/ready").await else { return Ok(true) };
         if Instant::now() + POLL >= deadline {
@@ -224,14 +227,26 @@ async fn wait(config: &Config, patience: Duration) -> anyhow::Result<bool> {
     }
 }
 
-/// Alive, and ready or draining; where admin is off, alive.
+/// Alive, and ready or draining; where admin is off, alive, as DNS or, where that is off too, the forwarder shows.
 async fn health(config: &Config) -> anyhow::Result<bool> {
     let asked = async {
         match config.admin.listen {
             Some(admin) => admin::client::is_well(admin).await?,
-            None => {
+            None if !config.dns.listen.is_empty() => {
                 for listener in &config.dns.listen {
                     dns::health::ask(*listener).await?;
+                }
+            }
+            None => {
+                let entrances: Vec<_> = config.forward.listeners().map(|(_, listener)| listener).collect();
+                if entrances.is_empty() {
+                    return Err(
+                        "admin.listen and dns.listen are off, and so is the forwarder: there is nothing to ask".into(),
+                    );
+                }
+                for listener in entrances {
+                    let connected = TcpStream::connect(listener).await;
+                    connected.map_err(|error| format!("{listener} takes no connection: {error}"))?;
                 }
             }
         }

@@ -644,6 +644,23 @@ fn where_a_whole_vpc_asks_nothing_may_be_asked_that_comes_back() {
     for right in ["9.9.9.9", "https://1.1.1.1/dns-query", "2620:fe::fe", "127.0.0.1:5300"] {
         assert!(loaded(&public(right)).dns.whole_vpc, "{right}");
     }
+    // Nor of the servers of a zone that has such names.
+    let zone = |name: &str, server: &str| {
+        format!("{}[[upstream.zone]]\nname = \"{name}\"\nservers = [\"{server}\"]\n", public("9.9.9.9"))
+    };
+    for (name, server) in [
+        ("amazonaws.com", "169.254.169.253"),
+        (".", "10.0.0.2"),
+        ("execute-api.eu-west-1.amazonaws.com", "fd00:ec2::253"),
+    ] {
+        let refused = errors(&zone(name, server), &[]);
+        assert!(refused.contains("fix: name a narrower zone, or servers outside the VPC"), "{name}: {refused}");
+    }
+    for (name, server) in
+        [("amazonaws.com", "9.9.9.9"), ("corp.internal", "10.0.0.2"), ("rds.amazonaws.com", "10.0.0.2")]
+    {
+        assert!(loaded(&zone(name, server)).dns.whole_vpc, "{name}");
+    }
     // Whatever the region and the form, it may come back.
     let url = "[[discovery]]\nkind = \"url\"\nurl = \"https://a1.execute-api.eu-west-1.api.aws/ids\"\n";
     let other = errors(&format!("{}{url}", public("9.9.9.9")), &[]);

@@ -25,6 +25,8 @@ pub struct RouteReport {
     pub servers: Vec<String>,
     /// What each source says of the id.
     pub said: Vec<Value>,
+    /// The decision is another if public DNS does not know the name.
+    pub learnable: bool,
     pub notes: Vec<String>,
 }
 
@@ -48,6 +50,7 @@ impl RouteReport {
             upstream: None,
             servers: Vec::new(),
             said: Vec::new(),
+            learnable: false,
             notes: Vec::new(),
         };
         match decision.route {
@@ -62,10 +65,13 @@ impl RouteReport {
                 report.notes.push(not_ready.to_string());
             }
         }
+        report.learnable = decision.learnable;
         if decision.learnable {
-            report
-                .notes
-                .push("if public DNS does not know it, it is taken for private and goes to the endpoint".into());
+            report.notes.push(
+                "if public DNS does not know it, it is taken for private and goes to the endpoint; /route of a running \
+                 Sidegate says what that has learned"
+                    .into(),
+            );
         }
         if decision.zone.is_none() {
             report.notes.extend(special_form(name).map(|form| match form {
@@ -136,6 +142,7 @@ impl RouteReport {
             "upstream": self.upstream,
             "servers": self.servers,
             "said": self.said,
+            "learnable": self.learnable,
             "notes": self.notes,
         })
     }

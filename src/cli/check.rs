@@ -5,15 +5,20 @@ use std::process::ExitCode;
 
 use super::{complain, counted, say};
 use crate::config::Config;
-use crate::discovery::SourceKind;
+use crate::discovery::{SourceKind, learns};
 use crate::dns::Over;
 use crate::forward::Entrance;
 use crate::policy::Upstream;
+use crate::roots;
+use crate::server_tls::{Certificate, CertificateFiles};
 
 /// Prints warnings, then every listener and where names come from and go to.
 pub(super) fn check(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         complain(format!("warning: {warning}"));
+    }
+    for unusable in unusable_files(config) {
+        complain(format!("warning: {unusable}; without it `sidegate run` does not start"));
     }
     say("The configuration is right.");
     for (what, addresses) in listeners(config) {
@@ -33,7 +38,24 @@ pub(super) fn check(config: &Config) -> ExitCode {
             _ => say(format!("  {:16} {label}, every {:?}", "source", source.interval)),
         }
     }
+    if config.discovery.is_empty() && learns(&config.policy.private_api_ids, &config.endpoints, &config.discovery) {
+        say(format!("  {:16} learned, as nothing lists ids: one that public DNS does not know is private", "source"));
+    }
     ExitCode::SUCCESS
+}
+
+/// What a start would fail for on this host; it may be there on the host that runs.
+fn unusable_files(config: &Config) -> impl Iterator<Item = String> {
+    let of_forwarder = config.forward.http_tls.clone().map(|(certificate, key)| CertificateFiles {
+        certificate,
+        key,
+        named_by: "forward.http.tls_certificate and tls_key",
+    });
+    let certificates = config.dns.encrypted.certificate.clone().into_iter().chain(of_forwarder);
+    let of_certificate = certificates.filter_map(|files| Certificate::read(files).err().map(|error| error.to_string()));
+    let roots = Some(&config.forward.extra_roots).filter(|roots| !roots.is_empty());
+    let of_roots = roots.and_then(|roots| roots::client_config(roots).err().map(|error| error.to_string()));
+    of_certificate.chain(of_roots).collect::<Vec<_>>().into_iter()
 }
 
 /// By the tables of the configuration, in their order.

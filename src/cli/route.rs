@@ -91,7 +91,8 @@ fn print(report: &RouteReport, out: &mut impl Write) -> std::io::Result<()> {
     let addresses: Vec<String> = report.addresses.iter().map(ToString::to_string).collect();
     let to = report.endpoint.clone().or_else(|| report.upstream.as_ref().map(|group| format!("upstream {group}")));
     writeln!(out, "name       {}", report.name)?;
-    writeln!(out, "decision   {}", report.decision)?;
+    let unless = if report.learnable { ", unless public DNS does not know it: then endpoint" } else { "" };
+    writeln!(out, "decision   {}{unless}", report.decision)?;
     writeln!(out, "rule       {}, {}", report.rule, report.rule_text)?;
     for (label, value) in [
         ("origin", report.origin.clone()),

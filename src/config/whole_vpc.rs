@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, facts: &Facts, document: &Document, problem
     }
     endpoints(config, document, problems);
     public_servers(config, document, problems);
+    zone_servers(config, facts, problems);
     own_look_ups(config, facts, problems);
 }
 
@@ -53,7 +54,7 @@ fn public_servers(config: &Config, document: &Document, problems: &mut Vec<Probl
         Some(Value::List(entries)) if entries.len() == servers.len() => entries.as_slice(),
         _ => &[],
     };
-    for server in config.dns.upstreams.public_in_vpc() {
+    for server in config.dns.upstreams.in_vpc(servers) {
         let entry = servers.iter().position(|other| other == server).and_then(|at| entries.get(at));
         let rule = "with dns.whole_vpc the VPC's resolver asks us for the names that upstream.public is asked for, and this \
                     is that resolver or may be: its addresses are private or link-local";
@@ -63,6 +64,19 @@ fn public_servers(config: &Config, document: &Document, problems: &mut Vec<Probl
             None => (place(document, "upstream.public"), quoted(&server.to_string())),
         };
         problems.push(Problem::new(&at, shown, reason));
+    }
+}
+
+fn zone_servers(config: &Config, facts: &Facts, problems: &mut Vec<Problem>) {
+    let (zones, upstreams) = (ApiZones::with(config.policy.dns_suffix.as_ref()), &config.dns.upstreams);
+    for (name, servers) in facts.zones.iter().zip(&upstreams.zones).filter(|(name, _)| zones.meet(&name.value)) {
+        if let Some(server) = upstreams.in_vpc(servers).next() {
+            let rule = format!(
+                "with dns.whole_vpc the VPC's resolver asks us for names of API Gateway, this zone has some, and {server} is \
+                 that resolver or may be: its address is private or link-local"
+            );
+            problems.push(name.problem(Reason::new(rule, "name a narrower zone, or servers outside the VPC")));
+        }
     }
 }
 

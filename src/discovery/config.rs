@@ -108,9 +108,14 @@ impl Config {
     /// Whether ids are learned from public DNS: where the configuration says so, or where there is nothing else to know
     /// them from.
     pub fn learns(&self) -> bool {
-        let no_static = self.private_api_ids.is_empty() && self.endpoints.iter().all(|e| e.private_api_ids.is_empty());
-        self.sources.iter().any(|source| source.kind == SourceKind::Learned) || no_static && self.sources.is_empty()
+        learns(&self.private_api_ids, &self.endpoints, &self.sources)
     }
+}
+
+/// As [`Config::learns`], of what is known before the region is.
+pub fn learns(private_api_ids: &[ApiId], endpoints: &[EndpointConfig], sources: &[SourceConfig]) -> bool {
+    let no_static = private_api_ids.is_empty() && endpoints.iter().all(|endpoint| endpoint.private_api_ids.is_empty());
+    sources.iter().any(|source| source.kind == SourceKind::Learned) || no_static && sources.is_empty()
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod status;
 mod zone;
 
 pub use addresses::{AddressHealth, EndpointHealth};
-pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind};
+pub use config::{AddressSource, Config, EndpointConfig, HealthCheck, SourceConfig, SourceKind, learns};
 pub use endpoints::{Found, LookUp};
 pub use guard::{Held, loses_most};
 pub use health::{AttemptEnd, Standing};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::listen::Over;
 use super::upstream::Server;
 use crate::egress_proxy::EgressProxy;
-use crate::policy::{HostName, Networks};
+use crate::policy::{ApiZones, HostName, Networks};
 use crate::server_tls::CertificateFiles;
 
 /// Where a VPC's resolver is in every VPC (VPC guide, "Amazon DNS server").
@@ -72,16 +72,26 @@ impl Config {
 }
 
 impl Upstreams {
-    /// The servers of `public` that are the VPC's resolver or may be: by its well-known addresses, as `vpc` has it, or by a
+    /// Those of `servers` that are the VPC's resolver or may be: by its well-known addresses, as `vpc` has it, or by a
     /// private or link-local address, since it also has the address after the next from the start of the VPC's network.
     /// Loopback is this host, and no part of a VPC.
-    pub fn public_in_vpc(&self) -> impl Iterator<Item = &Server> {
+    pub fn in_vpc<'s>(&self, servers: &'s [Server]) -> impl Iterator<Item = &'s Server> + use<'s> {
         let of = |server: &Server| server.address().map(|address| address.ip().to_canonical());
         let vpc: Vec<IpAddr> = self.vpc.iter().filter_map(of).chain(VPC_RESOLVER).collect();
         let inside = Networks::private();
         let may_be =
             move |ip: IpAddr| !ip.is_loopback() && inside.contains(ip) || is_link_local(ip) || vpc.contains(&ip);
-        self.public.iter().filter(move |server| of(server).is_some_and(&may_be))
+        servers.iter().filter(move |server| of(server).is_some_and(&may_be))
+    }
+
+    /// The first server that a whole VPC's names of API Gateway would be asked of and come back from: one of `public`, or of a
+    /// zone that has such names.
+    pub fn comes_back(&self, zones: &ApiZones) -> Option<&Server> {
+        let asked = self.zone_names.iter().zip(&self.zones).filter(|(name, _)| zones.meet(name));
+        [self.public.as_slice()]
+            .into_iter()
+            .chain(asked.map(|(_, servers)| servers.as_slice()))
+            .find_map(|servers| self.in_vpc(servers).next())
     }
 }
 

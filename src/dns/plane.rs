@@ -58,9 +58,10 @@ pub enum PlaneError {
     #[error("{server} is this resolver itself, by {} {address}: name another server in [upstream]", .over.key())]
     Loop { server: Server, over: Over, address: SocketAddr },
     #[error(
-        "upstream.public has {0}, which is the VPC's resolver or may be, and with dns.whole_vpc that asks us: name servers outside the VPC"
+        "{0} is the VPC's resolver or may be, which with dns.whole_vpc asks us for names of API Gateway, and upstream.public or \
+         an [[upstream.zone]] would ask it for them: name servers outside the VPC there"
     )]
-    PublicInVpc(Server),
+    ComesBack(Server),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
@@ -295,8 +296,8 @@ fn kept_from_vpc(config: &Config, table: &watch::Receiver<Arc<Table>>) -> Option
 }
 
 fn upstreams_of(config: &Config, never: Option<Arc<ApiZones>>) -> Result<Upstreams, PlaneError> {
-    if let Some(server) = config.upstreams.public_in_vpc().next().filter(|_| config.whole_vpc) {
-        return Err(PlaneError::PublicInVpc(server.clone()));
+    if let Some(server) = never.as_ref().and_then(|zones| config.upstreams.comes_back(zones)) {
+        return Err(PlaneError::ComesBack(server.clone()));
     }
     let (roots, proxy) = (&config.extra_roots, config.egress_proxy.as_ref());
     Ok(Upstreams::keeping_from_vpc(never, &config.upstreams, roots, proxy)?)

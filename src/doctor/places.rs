@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::examine::{Names, Surroundings};
 use super::name::ZoneName;
 use super::observations::{Answer, Place, Policy, Way};
-use crate::policy::{Endpoint, HostName, Networks, Route, Table, Upstream, is_globally_routable, route as decide};
+use crate::policy::{
+    Endpoint, HostName, Networks, Origin, Route, Rule, Table, Upstream, is_globally_routable, route as decide,
+};
 
 /// The addresses of the endpoint, and what counts as the internet.
 pub(super) struct Places<'a> {
@@ -104,20 +106,23 @@ pub(super) fn way_of(table: &Table, host: &HostName, alias: Option<&HostName>, p
         (Route::Upstream(_), Some(alias)) if table.zone_of(alias).is_some() => decide(table, alias),
         _ => of_host,
     };
+    // Sidegate would learn that it is private.
+    let learned = decision.learnable && *public == Answer::NoSuchName;
     let way = match decision.route {
         Route::Endpoint(_) => Way::Endpoint,
         Route::NoSuchName => Way::NoSuchName,
         Route::NotReady(not_ready) => Way::NotReady(not_ready.to_string()),
-        // Sidegate would learn that it is private.
-        Route::Upstream(Upstream::Public) if decision.learnable && *public == Answer::NoSuchName => Way::Endpoint,
+        Route::Upstream(Upstream::Public) if learned => Way::Endpoint,
         Route::Upstream(Upstream::Public) => Way::Public,
         Route::Upstream(Upstream::Vpc | Upstream::Zone(_)) => Way::Inside,
     };
     let apex = ZoneName::of(alias.unwrap_or(host)).map(|name| name.apex);
+    let (rule, origin) =
+        if learned { (Rule::PrivateId, Some(&Origin::Learned)) } else { (decision.rule, decision.origin) };
     Policy {
         way,
-        rule: Some((decision.rule as u8, decision.rule.to_string())),
-        origin: decision.origin.map(ToString::to_string),
+        rule: Some((rule as u8, rule.to_string())),
+        origin: origin.map(ToString::to_string),
         endpoint: endpoint_of(table, host, apex.as_ref()).map(Endpoint::label),
     }
 }

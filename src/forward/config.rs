@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::destination::Destination;
+use super::permit::Entrance;
 use crate::egress_proxy::EgressProxy;
 use crate::policy::{HostName, Networks};
 
@@ -27,6 +28,15 @@ pub struct Config {
     pub extra_roots: Vec<PathBuf>,
     /// Takes the names of the public route, unresolved.
     pub parent_proxy: Option<EgressProxy>,
+}
+
+impl Config {
+    /// Every listener: its entrance, and its address with a port that may be 0.
+    pub fn listeners(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
+        let of = |entrance, addresses: &[SocketAddr]| addresses.iter().map(|&at| (entrance, at)).collect::<Vec<_>>();
+        let connect = of(Entrance::Connect, &self.connect_listen).into_iter();
+        connect.chain(of(Entrance::Sni, &self.sni_listen)).chain(of(Entrance::Http, &self.http_listen))
+    }
 }
 
 /// What CONNECT does with names outside our zones.

@@ -51,6 +51,15 @@ impl ApiZones {
         self.find(name).is_some()
     }
 
+    /// Whether a zone of DNS has names in these zones: it lies in one of them, or one of them in it. Regions have a hyphen,
+    /// which tells them from services, `rds.amazonaws.com`.
+    pub fn meet(&self, zone: &HostName) -> bool {
+        let is_region =
+            |above: &[u8]| above.first().is_some_and(|&n| n as usize + 1 == above.len()) && above.contains(&b'-');
+        let holds = |suffix: &HostName| suffix.is_within(zone) || zone.above_zone(suffix).is_some_and(is_region);
+        self.hold(zone) || self.suffixes.iter().any(holds)
+    }
+
     /// The zone that a name is in.
     pub fn zone_of(&self, name: &HostName) -> Option<HostName> {
         self.find(name).and_then(|zone| HostName::from_wire(zone).ok())
@@ -99,6 +108,22 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_zone_of_dns_meets_them_from_above_and_from_below() {
+        let meets = |name: &str| ApiZones::default().meet(&name.parse().unwrap());
+        for zone in [".", "com", "amazonaws.com", "eu-west-1.amazonaws.com", "aws", "us-east-1.api.aws"] {
+            assert!(meets(zone), "{zone} is above some");
+        }
+        for zone in ["execute-api.eu-west-1.amazonaws.com", "a1.execute-api-fips.us-east-1.amazonaws.com"] {
+            assert!(meets(zone), "{zone} is in one");
+        }
+        for zone in
+            ["rds.amazonaws.com", "rds.eu-west-1.amazonaws.com", "corp.internal", "example.com", "vpce.amazonaws.com"]
+        {
+            assert!(!meets(zone), "{zone} has none");
         }
     }
 
