@@ -182,9 +182,11 @@ def check_checks(report, sidegate, folder):
     deployment["spec"]["selector"]["matchLabels"] = {"app": "other"}
     finds("a selector that finds nothing", rules.selectors(documents))
     line = "kubectl get -n orders deploy/none"
-    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder, documents, {"orders"}))
-    line = "kubectl apply -n orders -f private-ids.yaml"
-    finds("a namespace that nobody has made yet", commands.wrong_in(line, folder, documents, {"kube-system"}))
+    finds("a kubectl line for nothing that there is", commands.wrong_in(line, folder.parents[1], documents, {"orders"}))
+    line = "kubectl create -n orders -f config/eks/private-ids.yaml"
+    finds("a namespace that nobody has made yet", commands.wrong_in(line, folder.parents[1], documents, {"kube-system"}))
+    line = line.replace("create", "apply")
+    finds("a list that is applied", commands.wrong_in(line, folder.parents[1], documents, {"orders"}))
 
 
 def main():
@@ -194,14 +196,16 @@ def main():
     print("\nREADME.md and the scripts")
     report.check("every kubectl line has a shape, and what it names exists", commands.kubectl(folder, everything))
     report.check("the job replaces the list in each namespace, by what its role allows", commands.publishes(everything))
-    with tempfile.TemporaryDirectory() as mine:
-        report.check("the sed line replaces every value", commands.replaced(folder, Path(mine)))
+    with tempfile.TemporaryDirectory() as home:
+        mine = Path(home, "config", "eks")
+        mine.mkdir(parents=True)
+        report.check("the sed line replaces every value", commands.replaced(folder, mine))
         documents = [
             document
-            for path in sorted(Path(mine).glob("*.yaml"))
+            for path in sorted(mine.glob("*.yaml"))
             for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
         ]
-        together(report, Path(mine), documents)
+        together(report, mine, documents)
     report.check("the PodMonitor of METRICS.md finds what shows its metrics", traffic.scraped(everything, METRICS))
     check_checks(report, sidegate, folder)
     check_plants(report, everything)

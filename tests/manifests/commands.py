@@ -35,29 +35,29 @@ def lines_of(folder):
 
 def kubectl(folder, documents):
     """Problems of the page's lines, in their order: what one makes is there for the next."""
-    made = {"kube-system"}
+    root, made = folder.parents[1], {"kube-system"}
     for line in lines_of(folder):
-        yield from wrong_in(line, folder, documents, made)
-        made |= makes(line, folder)
+        yield from wrong_in(line, root, documents, made)
+        made |= makes(line, root)
     for document in documents:
         namespace = document["metadata"].get("namespace")
         if namespace and namespace not in made:
             yield f"{document['kind']} {document['metadata']['name']}: no line makes the namespace {namespace}"
 
 
-def makes(line, folder):
+def makes(line, root):
     """The namespaces that a line makes, by name or by a file."""
     if named := re.match(r"kubectl create namespace (\S+)$", line):
         return {named[1]}
     if applied := re.match(r"kubectl (?:apply|create) .*-f (\S+)", line):
-        path = folder / applied[1]
+        path = root / applied[1]
         documents = yaml.safe_load_all(path.read_text(encoding="utf-8")) if path.is_file() else []
         return {document["metadata"]["name"] for document in documents if document["kind"] == "Namespace"}
     return set()
 
 
-def wrong_in(line, folder, documents, namespaces):
-    """What one line names that there is not."""
+def wrong_in(line, root, documents, namespaces):
+    """What one line names that there is not. Its files are named from the repository's root."""
     words, _, _ = line.partition(" -- ")
     words = shlex.split(words, comments=True)[1:]
     if words[0] not in VERBS:
@@ -65,9 +65,14 @@ def wrong_in(line, folder, documents, namespaces):
     namespace = words[words.index("-n") + 1] if "-n" in words else None
     if namespace and namespace not in namespaces:
         yield f"{line}: no namespace {namespace}"
-    if "-f" in words and not (folder / words[words.index("-f") + 1]).is_file():
-        yield f"{line}: no such file"
-    targets = [word.removeprefix("--from=") for word in words if re.match(r"(--from=)?[a-z]+/[a-z]", word)]
+    if "-f" in words:
+        file = words[words.index("-f") + 1]
+        if not (root / file).is_file():
+            yield f"{line}: no such file"
+        # Applied again, the file's list would come in place of what the job has published.
+        if words[0] == "apply" and Path(file).name == "private-ids.yaml":
+            yield f"{line}: create, not apply"
+    targets = [word.removeprefix("--from=") for word in words if re.fullmatch(r"(--from=)?[a-z]+/[a-z][a-z0-9-]*", word)]
     targets += [f"{kind}/{words[-1]}" for kind in words if kind in KINDS and words[-1] != kind]
     for target in targets:
         kind, name = target.split("/")
@@ -90,13 +95,13 @@ def wrong_in(line, folder, documents, namespaces):
 
 
 def replaced(folder, mine):
-    """Copies the manifests to `mine`, runs the page's sed there, and says which values have stayed."""
+    """Copies the manifests to `mine`, a config/eks, runs the page's sed from its root, and says which values have stayed."""
     for path in folder.iterdir():
         if path.suffix in (".yaml", ".corefile"):
             shutil.copy(path, mine)
     text = (folder / "README.md").read_text(encoding="utf-8")
     script = re.search(r"```sh\n(.*?)```", text, re.S)[1]
-    done = subprocess.run(["bash", "-ec", script], cwd=mine, capture_output=True, text=True, check=False)
+    done = subprocess.run(["bash", "-ec", script], cwd=mine.parents[1], capture_output=True, text=True, check=False)
     if done.returncode or done.stderr:
         yield f"exit {done.returncode}: {done.stderr}"
     for path in mine.iterdir():

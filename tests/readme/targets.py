@@ -49,14 +49,16 @@ class Targets:
             ours = {path.name for path in (ROOT / "config" / "systemd").iterdir()} | OF_THE_SYSTEM
             yield from (f"there is no unit {unit}" for unit in call.operands if unit not in ours)
         elif program == "kubectl":
-            line = text.replace("config/eks/", "")
-            yield from manifests.wrong_in(line, MANIFESTS, self.manifests, self.namespaces)
-            self.namespaces |= manifests.makes(line, MANIFESTS)
+            yield from manifests.wrong_in(text, ROOT, self.manifests, self.namespaces)
+            self.namespaces |= manifests.makes(text, ROOT)
             yield from self.wrong_namespaces(ROOT / call.options.get("-f", ""))
             if call.command and (call.command[0] != "/sidegate" or call.command[1] not in self.commands):
                 yield f"the image has no `{' '.join(call.command[:2])}`"
         elif program == "install":
             yield from wrong_in_install(call)
+        elif call.name == "aws cloudformation describe-stacks":
+            if call.options.get("--stack-name") not in {name for name, _ in self.stacks}:
+                yield "no line makes this stack"
         elif call.name == "aws cloudformation deploy" and (ROOT / call.options.get("--template-file", "")).is_file():
             yield from self.wrong_in_deploy(call)
         elif program == "docker-compose" and (ROOT / call.options.get("--file", "")).is_file():
