@@ -103,20 +103,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Takes the client's handshake; `None` if there is none, or somebody else needs the place.
+    /// Takes the client's handshake; `None` if there is none, or somebody else needs the place. Who leaves without a word
+    /// has failed at nothing.
     async fn secure(&self, stream: TcpStream, over: Over) -> Option<TlsStream<TcpStream>> {
         let secured = async {
             let settings = self.settings(over).await?;
             server_tls::accept(&settings, stream).await.ok()
         };
-        let stream = tokio::select! {
-            stream = secured => stream,
+        let outcome = tokio::select! {
+            outcome = secured => outcome,
             () = self.place.close.cancelled() => None,
         };
-        if stream.is_none() {
+        if outcome.is_none() {
             Counters::count(&self.service.borrow().counters.handshakes_failed);
         }
-        stream
+        outcome.flatten()
     }
 
     async fn settings(&self, over: Over) -> Option<Arc<ServerConfig>> {

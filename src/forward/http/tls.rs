@@ -121,8 +121,8 @@ impl Acceptor {
     }
 
     /// # Errors
-    /// The client speaks no TLS that we take, or too slowly.
+    /// The client speaks no TLS that we take, or too slowly, or not at all.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
-        server_tls::accept(&self.0, stream).await
+        server_tls::accept(&self.0, stream).await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
