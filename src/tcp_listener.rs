@@ -4,6 +4,7 @@
 //! `dns` and `forward` say what a connection is for; this is how it comes to be one.
 
 mod connections;
+mod taken_back;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use connections::{Bounds, Connections, Place, Roster};
+pub use taken_back::TakenBack;
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;

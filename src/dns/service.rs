@@ -73,8 +73,10 @@ pub struct Counters {
     pub looped: AtomicU64,
     /// Queries of clients that had too many waiting already.
     pub greedy: AtomicU64,
-    /// Encrypted connections that ended before TLS was agreed on.
+    /// Encrypted connections on which something was sent, and no TLS agreed on.
     pub handshakes_failed: AtomicU64,
+    /// HTTP/2 connections whose clients took back too many queries.
+    pub taken_back: AtomicU64,
     /// TCP connections closed to make room for newer ones.
     pub evicted: AtomicU64,
     /// Failures to accept a TCP connection.
@@ -97,6 +99,7 @@ impl Default for Counters {
             looped: AtomicU64::default(),
             greedy: AtomicU64::default(),
             handshakes_failed: AtomicU64::default(),
+            taken_back: AtomicU64::default(),
             evicted: AtomicU64::default(),
             accept_errors: AtomicU64::default(),
             foreign: AtomicU64::default(),

@@ -88,6 +88,7 @@ fn under_way(resolver: &Resolver, counters: &Counters) -> [Family; 5] {
         ("no_query", &counters.ignored),
         ("tcp_evicted", &counters.evicted),
         ("tls_handshake", &counters.handshakes_failed),
+        ("https_taken_back", &counters.taken_back),
         ("tcp_not_permitted", &counters.foreign),
         ("tcp_accept", &counters.accept_errors),
     ];
