@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{MAX_WAITING, Over, https, tcp};
 use crate::dns::service::{Counters, Service};
+use crate::dns::tally::Transport;
 use crate::server_tls;
 use crate::tcp_listener::{self, Bounds, Connections, Place};
 
@@ -75,10 +76,10 @@ impl Acceptor {
         self.tracker.spawn(async move {
             // How a connection ends concerns nobody but its client.
             match over {
-                Over::Plain => drop(tcp::serve(stream, connection, false).await),
+                Over::Plain => drop(tcp::serve(stream, connection, Transport::Tcp).await),
                 Over::Tls => {
                     if let Some(stream) = connection.secure(stream, over).await {
-                        drop(tcp::serve(stream, connection, true).await);
+                        drop(tcp::serve(stream, connection, Transport::Tls).await);
                     }
                 }
                 Over::Https => {

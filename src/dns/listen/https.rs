@@ -24,8 +24,8 @@ use super::exchange::{self, NoMessage};
 use super::tcp::{LAST_SILENCE, WRITE};
 use crate::dns::encrypted;
 use crate::dns::query::MAX_QUERY;
-use crate::dns::reply::ReplyLimit;
 use crate::dns::service::Counters;
+use crate::dns::tally::Transport;
 
 /// Requests at a time on one connection, no fewer than clients assume (RFC 9113 section 6.5.2).
 const STREAMS: u32 = 100;
@@ -170,7 +170,7 @@ impl Served {
         let table = service.resolver.table();
         let (client, now) = (self.connection.client, Instant::now());
         let mut reply = Vec::new();
-        if let Some(mut pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
+        if let Some(mut pending) = service.handle(query, client, &table, now, Transport::Https, &mut reply) {
             drop(table);
             reply = service.finish_on_stream(&mut pending, &self.connection.waiting).await;
         }

@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::socket::{BATCH, Batch, LocalAddr, Socket};
-use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Pending, Service};
+use crate::dns::tally::Transport;
 use crate::policy::Table;
 
 /// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
@@ -134,8 +134,7 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
         let now = Instant::now();
         for position in 0..count {
             let (packet, client, local, out) = batch.datagram(position);
-            let limit = if client.ip().is_loopback() { ReplyLimit::LoopbackUdp } else { ReplyLimit::Udp };
-            let Some(pending) = service.handle(packet, client, table, now, limit, out) else { continue };
+            let Some(pending) = service.handle(packet, client, table, now, Transport::Udp, out) else { continue };
             match Arc::clone(&waiting).try_acquire_owned() {
                 Ok(permit) => {
                     let reply = reply_later(Arc::clone(service), pending, Arc::clone(socket), client, local);
