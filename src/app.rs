@@ -151,7 +151,7 @@ impl App {
             started_at,
         });
         let answers = known.answers(liveness(pulses.subscribe()), reload, quit.clone());
-        let bind = |address| AdminListener::bind(address, &inherited, gate.subscribe(), answers.clone());
+        let bind = |address| AdminListener::bind(address, &[], &inherited, gate.subscribe(), answers.clone());
         let admin = config.admin.listen.map(bind);
         let mut admin = admin.transpose()?;
 
@@ -306,13 +306,17 @@ impl App {
         let discovery = Arc::new(tokio::task::spawn_blocking(move || predecessor.successor(discovery)).await??);
         let tools = discovery.tools(look_up(self.plane.service()))?;
         let moved = config.admin.listen != self.admin.as_ref().map(AdminListener::asked);
-        let bind = |address| AdminListener::bind(address, &self.inherited, self.gate.subscribe(), self.answers.clone());
+        let streams = self.plane.all_addresses().into_iter().map(|(_, address)| address);
+        let streams = streams.chain(self.forward_addresses().into_iter().map(|(_, address)| address));
+        let ours: Vec<_> = streams.chain(self.admin_address()).collect();
+        let bind =
+            |address| AdminListener::bind(address, &ours, &self.inherited, self.gate.subscribe(), self.answers.clone());
         let admin = config.admin.listen.filter(|_| moved).map(bind).transpose()?;
         let admin_address = admin.as_ref().or(self.admin.as_ref().filter(|_| !moved)).map(AdminListener::address);
         let dns = dns_config(&config, &self.surroundings).await;
         let tls = self.plane.tls(&dns).await?;
         let around = forward_surroundings(&config.dns, admin_address, &discovery, &self.plane);
-        let forwarder = self.forwarder.prepare(&config.forward, around)?;
+        let forwarder = self.forwarder.prepare(&config.forward, around).await?;
         discovery.catch_up(&before).await;
         let gone = self.plane.reload_keeping(dns, tls, discovery.table(), Some(observer(&discovery)))?;
         if self.take_over.as_ref().map(TakeOver::place) != place.as_ref() {

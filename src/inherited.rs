@@ -102,7 +102,7 @@ impl Inherited {
         for Held { kind, address, name, .. } in self.0.iter() {
             let (listeners, keys) = match kind {
                 Kind::Udp => (udp, "dns.listen"),
-                Kind::Tcp => (tcp, "dns.listen, forward.*.listen or admin.listen"),
+                Kind::Tcp => (tcp, "dns.listen, dns.tls.listen, dns.https.listen, forward.*.listen or admin.listen"),
             };
             if !listeners.contains(address) {
                 let (name, kind, address) = (name.clone(), kind.label(), *address);
@@ -208,7 +208,8 @@ mod tests {
         assert!(error.starts_with(&expected), "{error}");
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = inherited(vec![tcp.into()]).unwrap().refuse_unused(&[], &[]).unwrap_err().to_string();
-        assert!(error.contains("add it to dns.listen, forward.*.listen or admin.listen"), "{error}");
+        let keys = "dns.listen, dns.tls.listen, dns.https.listen, forward.*.listen or admin.listen";
+        assert!(error.contains(&format!("add it to {keys}, or take it out")), "{error}");
     }
 
     #[test]

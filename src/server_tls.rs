@@ -240,12 +240,17 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Takes a client's handshake.
+/// Takes a client's handshake; `None` from one that leaves before its first byte, as a load balancer's health check does.
 ///
 /// # Errors
 /// The client speaks no TLS that we take, or needs longer than 10 s.
-pub async fn accept(settings: &Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    let handshake = TlsAcceptor::from(Arc::clone(settings)).accept(stream);
+pub async fn accept(settings: &Arc<ServerConfig>, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let handshake = async {
+        if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
+            return Ok(None);
+        }
+        TlsAcceptor::from(Arc::clone(settings)).accept(stream).await.map(Some)
+    };
     timeout(HANDSHAKE, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 

@@ -4,6 +4,7 @@
 //! `dns` and `forward` say what a connection is for; this is how it comes to be one.
 
 mod connections;
+mod taken_back;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 pub use connections::{Bounds, Connections, Place, Roster};
+pub use taken_back::TakenBack;
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -40,16 +42,26 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// What an operator can do about an address that cannot be bound.
-pub fn bind_advice(error: &io::Error, address: &SocketAddr) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
+/// Whether a socket at the one address keeps another from being bound to the other. Ours of IPv6 take no IPv4.
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// What an operator can do about an address that cannot be bound; `ours` is a listener of this process that overlaps it.
+pub fn bind_advice(error: &io::Error, address: &SocketAddr, ours: &Option<SocketAddr>) -> String {
+    match (error.kind(), ours) {
+        (io::ErrorKind::AddrInUse, Some(ours)) => {
+            format!("this address overlaps {ours} of this process: restart for this change")
+        }
+        (io::ErrorKind::AddrInUse, None) => {
             "another process has this address: stop it (a second Sidegate?), or set a free one".to_owned()
         }
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+        (io::ErrorKind::PermissionDenied, _) if address.port() < 1024 => {
             format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or use a port above {}", address.port())
         }
-        io::ErrorKind::AddrNotAvailable => "no interface of this host has it: set one of its own".to_owned(),
+        (io::ErrorKind::AddrNotAvailable, _) => "no interface of this host has it: set one of its own".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -120,4 +132,32 @@ pub fn keep_alive(stream: &TcpStream) {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_one_socket_keeps_the_other_out() {
+        for (one, other) in [
+            ("127.0.0.1:5353", "0.0.0.0:5353"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("127.0.0.1:5353", "127.0.0.2:5353"),
+            ("127.0.0.1:5353", "0.0.0.0:5354"),
+            ("127.0.0.1:5353", "[::]:5353"),
+            ("[::1]:5353", "[::]:5353"),
+            ("0.0.0.0:5353", "[::]:5353"),
+        ] {
+            // Those that linger in the system after a connection do not count, and there are none yet.
+            let (one, other): (SocketAddr, SocketAddr) = (one.parse().unwrap(), other.parse().unwrap());
+            let at = |address: SocketAddr, port| SocketAddr::new(address.ip(), port);
+            let held = bind(at(one, 0)).unwrap();
+            let port = held.local_addr().unwrap().port();
+            let other = at(other, if other.port() == one.port() { port } else { 0 });
+            let is_refused = bind(other).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+            assert_eq!(overlap(at(one, port), other), is_refused, "{one} {other}");
+            assert_eq!(overlap(other, at(one, port)), is_refused, "{other} {one}");
+        }
+    }
 }

@@ -9,10 +9,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sidegate::dns::upstream::{Protocol, Server, Upstreams};
+use sidegate::dns::upstream::{Server, Upstreams};
 use sidegate::dns::{
-    Cache, Found, Outcome, Question, ReplyLimit, Resolver, Service, Sources, Tally, Upstreams as Servers, Way, respond,
-    rtype,
+    Cache, Found, Outcome, Question, ReplyLimit, Resolver, Service, Sources, Tally, Transport, Upstreams as Servers,
+    Way, respond, rtype,
 };
 use sidegate::policy::{Addresses, Endpoint, Knowledge, Networks, Origin, PrivateIds, Table, Upstream};
 use tokio::net::UdpSocket;
@@ -132,7 +132,7 @@ async fn a_listener_allocates_nothing_whether_somebody_looks_at_its_decisions_or
             let packet = query(name, rtype::A, true);
             let before = COUNT.get();
             let client = ([127, 0, 0, 1], 5300).into();
-            let pending = service.handle(&packet, client, &table, Instant::now(), ReplyLimit::Udp, &mut out);
+            let pending = service.handle(&packet, client, &table, Instant::now(), Transport::Udp, &mut out);
             assert_eq!((pending.is_none(), COUNT.get() - before), (true, 0), "{name}, looked at: {look}");
         }
     }
@@ -142,7 +142,7 @@ async fn a_listener_allocates_nothing_whether_somebody_looks_at_its_decisions_or
 #[test]
 fn counting_a_query_costs_none_once_its_thread_has_counted_one() {
     let tally = Tally::default();
-    let count = || tally.count(Protocol::Udp, Way::Endpoint, Found::Here, 0);
+    let count = || tally.count(Transport::Udp, Way::Endpoint, Found::Here, 0);
     count();
     let before = COUNT.get();
     (0..100).for_each(|_| count());

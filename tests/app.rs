@@ -318,7 +318,17 @@ async fn the_status_tells_of_both_planes_and_hostile_names_are_escaped_among_the
         serde_json::json!({ "entrance": "connect", "reason": "address_literal", "count": 1, "up": 0, "down": 0 });
     assert_eq!(status["forwarder"]["ended"], serde_json::json!([ended]));
     assert_eq!(status["forwarder"]["open"][0]["entrance"], "connect");
-    for bound in ["ignored", "shed", "greedy", "looped", "evicted", "accept_errors", "handshakes_failed", "foreign"] {
+    for bound in [
+        "ignored",
+        "shed",
+        "greedy",
+        "looped",
+        "evicted",
+        "accept_errors",
+        "handshakes_failed",
+        "taken_back",
+        "foreign",
+    ] {
         assert_eq!(status["dns"][bound], 0, "{bound}");
     }
 }

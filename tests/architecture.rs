@@ -96,6 +96,7 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
             "notify",
             "resolv_conf",
             "roots",
+            "tcp_listener",
             "dns",
             "forward",
             "discovery",

@@ -271,6 +271,10 @@ async fn a_reload_moves_the_admin_listener_or_is_refused_whole() {
     let error = app.reload(moved.clone()).await.unwrap_err().to_string();
     assert!(error.starts_with("admin.listen: cannot bind"), "{error}");
     assert_eq!(app.admin_address(), Some(before));
+    let mut wider = lab.config("");
+    wider.admin.listen = Some(([0, 0, 0, 0], before.port()).into());
+    let error = app.reload(wider).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("overlaps {before} of this process: restart for this change")), "{error}");
     drop(taken);
     app.reload(moved.clone()).await.unwrap();
     assert_eq!(app.admin_address(), moved.admin.listen);

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Answers, Gate, Server};
 use crate::inherited::Inherited;
+use crate::tcp_listener::{bind_advice, overlap};
 
 /// A bound admin listener.
 #[derive(Debug)]
@@ -20,8 +20,10 @@ pub(super) struct AdminListener {
 }
 
 impl AdminListener {
+    /// `ours` are the listeners that this process has already.
     pub(super) fn bind(
         asked: SocketAddr,
+        ours: &[SocketAddr],
         inherited: &Inherited,
         gate: watch::Receiver<Gate>,
         answers: Answers,
@@ -30,8 +32,11 @@ impl AdminListener {
             Some(listener) => Server::on(listener, gate, answers),
             None => Server::bind(asked, gate, answers),
         });
-        let server =
-            bound.with_context(|| format!("admin.listen: cannot bind {asked}: set another, or \"\" for none"))?;
+        let server = bound.map_err(|error| {
+            let ours = ours.iter().copied().find(|ours| overlap(*ours, asked));
+            let advice = bind_advice(&error, &asked, &ours);
+            anyhow::anyhow!("admin.listen: cannot bind {asked}: {advice}; \"\" is for none")
+        })?;
         Ok(Self { asked, address: server.address()?, server: Some(server), stop: CancellationToken::new() })
     }
 

@@ -100,6 +100,7 @@ fn dns_totals(service: &dns::Service) -> Value {
         "evicted": of(&counters.evicted),
         "accept_errors": of(&counters.accept_errors),
         "handshakes_failed": of(&counters.handshakes_failed),
+        "taken_back": of(&counters.taken_back),
         "foreign": of(&counters.foreign),
     })
 }

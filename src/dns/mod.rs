@@ -55,5 +55,5 @@ pub use resolver::{Existence, Observer, Resolved, Resolver, ResolverCounters};
 pub use respond::{HEALTH_NAME, Outcome, Responded, Sources, respond};
 pub use service::{Counters, Pending, Service, Tls};
 pub use shares::{MAX_OF_CLIENT, Shares};
-pub use tally::{Found, Tally, Total, Way, rcode_label};
+pub use tally::{Found, Tally, Total, Transport, Way, rcode_label};
 pub use wire::{ExtendedError, Malformed, rcode, rtype};

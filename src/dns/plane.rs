@@ -20,7 +20,7 @@ use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::{Addresses, ApiZones, Table};
 use crate::server_tls::{Certificate, CertificateError, CertificateFiles};
-use crate::tcp_listener::bind_advice;
+use crate::tcp_listener::{bind_advice, overlap};
 
 /// Bytes of answers remembered.
 const CACHE_BYTES: usize = 16 << 20;
@@ -51,8 +51,8 @@ impl std::fmt::Debug for Plane {
 /// Why the plane cannot start, or cannot change to another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
-    #[error("{}: cannot bind {address}: {}", .over.key(), bind_advice(.error, .address))]
-    Bind { over: Over, address: SocketAddr, error: io::Error },
+    #[error("{}: cannot bind {address}: {}", .over.key(), bind_advice(.error, .address, .ours))]
+    Bind { over: Over, address: SocketAddr, error: io::Error, ours: Option<SocketAddr> },
     #[error("{}: cannot serve {address}: {error}", .over.key())]
     Serve { over: Over, address: SocketAddr, error: io::Error },
     #[error("{server} is this resolver itself, by {} {address}: name another server in [upstream]", .over.key())]
@@ -91,7 +91,7 @@ impl Plane {
         observer: Option<Observer>,
         inherited: Inherited,
     ) -> Result<Self, PlaneError> {
-        let bound = bind_all(config.listeners(), &config, &inherited)?;
+        let bound = bind_all(config.listeners(), &config, &inherited, &[])?;
         let addresses: Vec<_> = bound.iter().map(Bound::address).collect();
         refuse_loops(&config, &addresses)?;
         let never = kept_from_vpc(&config, &table);
@@ -214,10 +214,10 @@ impl Plane {
         let is_new = |asked: &(Over, SocketAddr)| {
             self.config.listeners().all(|listener| listener != *asked) && !is_leaving(asked)
         };
-        let bound = bind_all(config.listeners().filter(is_new), &config, &self.inherited)?;
         let left = self.leaving.iter().map(|(left, _)| left.address());
-        let addresses: Vec<_> =
-            self.all_addresses().into_iter().chain(left).chain(bound.iter().map(Bound::address)).collect();
+        let mut addresses: Vec<_> = self.all_addresses().into_iter().chain(left).collect();
+        let bound = bind_all(config.listeners().filter(is_new), &config, &self.inherited, &addresses)?;
+        addresses.extend(bound.iter().map(Bound::address));
         refuse_loops(&config, &addresses)?;
         let current = Arc::clone(&self.service.borrow());
         let never = kept_from_vpc(&config, &table);
@@ -283,9 +283,13 @@ fn bind_all(
     asked: impl Iterator<Item = (Over, SocketAddr)>,
     config: &Config,
     inherited: &Inherited,
+    ours: &[(Over, SocketAddr)],
 ) -> Result<Vec<Bound>, PlaneError> {
     let bind = |(over, address)| {
-        Bound::new(over, address, config.workers, inherited).map_err(|error| PlaneError::Bind { over, address, error })
+        Bound::new(over, address, config.workers, inherited).map_err(|error| {
+            let ours = ours.iter().map(|(_, ours)| *ours).find(|ours| overlap(*ours, address));
+            PlaneError::Bind { over, address, error, ours }
+        })
     };
     asked.map(bind).collect()
 }

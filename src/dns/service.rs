@@ -17,8 +17,7 @@ use super::reply::{self, ReplyLimit};
 use super::resolver::{Resolved, Resolver};
 use super::respond::{Outcome, Responded, Sources, asks_for_health, respond};
 use super::shares::{Shares, Turn};
-use super::tally::{Found, Tally, Way};
-use super::upstream::Protocol;
+use super::tally::{Found, Tally, Transport, Way};
 use super::wire::{ExtendedError, rcode};
 use crate::histogram::Histogram;
 use crate::policy::{Addresses, Networks, Table, Upstream, route};
@@ -73,8 +72,10 @@ pub struct Counters {
     pub looped: AtomicU64,
     /// Queries of clients that had too many waiting already.
     pub greedy: AtomicU64,
-    /// Encrypted connections that ended before TLS was agreed on.
+    /// Encrypted connections on which something was sent, and no TLS agreed on.
     pub handshakes_failed: AtomicU64,
+    /// HTTP/2 connections whose clients took back too many queries.
+    pub taken_back: AtomicU64,
     /// TCP connections closed to make room for newer ones.
     pub evicted: AtomicU64,
     /// Failures to accept a TCP connection.
@@ -97,6 +98,7 @@ impl Default for Counters {
             looped: AtomicU64::default(),
             greedy: AtomicU64::default(),
             handshakes_failed: AtomicU64::default(),
+            taken_back: AtomicU64::default(),
             evicted: AtomicU64::default(),
             accept_errors: AtomicU64::default(),
             foreign: AtomicU64::default(),
@@ -123,6 +125,7 @@ impl Counters {
 pub struct Pending {
     packet: Box<[u8]>,
     upstream: Upstream,
+    transport: Transport,
     limit: ReplyLimit,
     /// When it came.
     since: Instant,
@@ -146,11 +149,11 @@ impl Service {
         client: SocketAddr,
         table: &Table,
         now: Instant,
-        limit: ReplyLimit,
+        transport: Transport,
         out: &mut Vec<u8>,
     ) -> Option<Pending> {
         out.clear();
-        let protocol = protocol_of(limit);
+        let limit = limit_of(transport, client);
         let permitted =
             self.clients.contains(client.ip()) || client.ip().to_canonical().is_loopback() && asks_for_health(packet);
         let sources = Sources { table, cache: self.resolver.cache(), forwarder: self.forwarder.as_ref() };
@@ -164,28 +167,28 @@ impl Service {
                 None
             }
             Outcome::Reply => {
-                self.counters.answered.count(protocol, way, found, rcode);
+                self.counters.answered.count(transport, way, found, rcode);
                 None
             }
             Outcome::ReplyAndRefresh(upstream) => {
-                self.counters.answered.count(protocol, way, found, rcode);
+                self.counters.answered.count(transport, way, found, rcode);
                 if let Ok(query) = Query::parse(packet) {
                     self.resolver.refresh(&Question::of(&query), upstream);
                 }
                 None
             }
-            Outcome::Ask(_) if self.resolver.own_sockets().contains(protocol, client) => {
+            Outcome::Ask(_) if self.resolver.own_sockets().contains(transport.protocol(), client) => {
                 Counters::count(&self.counters.looped);
-                self.fail(packet, protocol, way, "this resolver is among its own upstream servers", out);
+                self.fail(packet, transport, way, "this resolver is among its own upstream servers", out);
                 None
             }
             Outcome::Ask(upstream) => {
                 let turn = self.shares.as_ref().map_or_else(|| Some(Turn::uncounted()), |all| all.take(client.ip()));
                 if let Some(turn) = turn {
-                    return Some(Pending { packet: packet.into(), upstream, limit, since: now, turn });
+                    return Some(Pending { packet: packet.into(), upstream, transport, limit, since: now, turn });
                 }
                 Counters::count(&self.counters.greedy);
-                self.fail(packet, protocol, way, "too many queries of this client wait for an upstream", out);
+                self.fail(packet, transport, way, "too many queries of this client wait for an upstream", out);
                 None
             }
         }
@@ -232,9 +235,9 @@ impl Service {
         let stand_in = StandIn::of(self.forwarder.as_ref(), &route(&table, &query.name));
         forwarder::render(resolved, stand_in, query, pending.limit, out);
         let found = if matches!(resolved, Resolved::Stale(_)) { Found::Stale } else { Found::Asked };
-        let (protocol, rcode) = (protocol_of(pending.limit), resolved.rcode_for(query));
+        let (transport, rcode) = (pending.transport, resolved.rcode_for(query));
         let way = pending.upstream.into();
-        self.counters.answered.count(protocol, way, found, rcode);
+        self.counters.answered.count(transport, way, found, rcode);
         self.counters.waited(way, pending.since);
         self.counters.decided.note(Instant::now(), || Decided::of(&pending.packet, &table, way, found, rcode));
     }
@@ -242,21 +245,25 @@ impl Service {
     /// Refuses a query because too many wait already.
     pub fn shed(&self, pending: &Pending, out: &mut Vec<u8>) {
         Counters::count(&self.counters.shed);
-        let (protocol, way) = (protocol_of(pending.limit), pending.upstream.into());
-        self.fail(&pending.packet, protocol, way, "too many queries wait for an upstream", out);
+        let (transport, way) = (pending.transport, pending.upstream.into());
+        self.fail(&pending.packet, transport, way, "too many queries wait for an upstream", out);
     }
 
-    fn fail(&self, packet: &[u8], protocol: Protocol, way: Way, text: &str, out: &mut Vec<u8>) {
+    fn fail(&self, packet: &[u8], transport: Transport, way: Way, text: &str, out: &mut Vec<u8>) {
         out.clear();
         if let Ok(query) = Query::parse(packet) {
             reply::error(&query, rcode::SERVFAIL, ExtendedError::Other, text, out);
-            self.counters.answered.count(protocol, way, Found::Asked, rcode::SERVFAIL);
+            self.counters.answered.count(transport, way, Found::Asked, rcode::SERVFAIL);
             let decided = || Decided::of(packet, &self.resolver.table(), way, Found::Asked, rcode::SERVFAIL);
             self.counters.decided.note(Instant::now(), decided);
         }
     }
 }
 
-fn protocol_of(limit: ReplyLimit) -> Protocol {
-    if limit == ReplyLimit::Stream { Protocol::Tcp } else { Protocol::Udp }
+fn limit_of(transport: Transport, client: SocketAddr) -> ReplyLimit {
+    match transport {
+        Transport::Udp if client.ip().is_loopback() => ReplyLimit::LoopbackUdp,
+        Transport::Udp => ReplyLimit::Udp,
+        Transport::Tcp | Transport::Tls | Transport::Https => ReplyLimit::Stream,
+    }
 }

@@ -17,6 +17,38 @@ use crate::policy::Upstream;
 /// Sets of counters at most: two for each core, up to this.
 const MAX_SHARDS: usize = 128;
 
+/// What a query came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+    Https,
+}
+
+impl Transport {
+    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https];
+
+    /// Its name in metrics: the label `transport`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Https => "https",
+        }
+    }
+
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https)
+    }
+
+    /// What its sockets speak.
+    pub fn protocol(self) -> Protocol {
+        if self == Transport::Udp { Protocol::Udp } else { Protocol::Tcp }
+    }
+}
+
 /// Which way a query went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -123,13 +155,12 @@ pub fn rcode_label(rcode: u16) -> &'static str {
     RCODES.iter().find(|(code, _)| *code == rcode).map_or(OTHER_RCODE, |(_, label)| label)
 }
 
-const PROTOCOLS: [Protocol; 2] = [Protocol::Udp, Protocol::Tcp];
-const KINDS: usize = PROTOCOLS.len() * Way::ALL.len() * Found::ALL.len() * (RCODES.len() + 1);
+const KINDS: usize = Transport::ALL.len() * Way::ALL.len() * Found::ALL.len() * (RCODES.len() + 1);
 
 /// One way in which queries were answered, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
-    pub protocol: Protocol,
+    pub transport: Transport,
     pub way: Way,
     pub found: Found,
     /// The response code by its name (RFC 6895), "other" for those that are seldom seen.
@@ -169,9 +200,9 @@ impl fmt::Debug for Tally {
 impl Tally {
     /// Counts one query.
     #[inline]
-    pub fn count(&self, protocol: Protocol, way: Way, found: Found, rcode: u16) {
+    pub fn count(&self, transport: Transport, way: Way, found: Found, rcode: u16) {
         let rcode = RCODES.iter().position(|(code, _)| *code == rcode).unwrap_or(RCODES.len());
-        let kind = ((protocol as usize * Way::ALL.len() + way as usize) * Found::ALL.len() + found as usize)
+        let kind = ((transport as usize * Way::ALL.len() + way as usize) * Found::ALL.len() + found as usize)
             * (RCODES.len() + 1)
             + rcode;
         if let Some(counter) = self.shards.get(thread_number() % self.shards.len()).and_then(|shard| shard.0.get(kind))
@@ -183,14 +214,14 @@ impl Tally {
     /// Every way that was taken so far.
     pub fn totals(&self) -> Vec<Total> {
         let rcodes = || RCODES.iter().map(|(_, name)| *name).chain([OTHER_RCODE]);
-        let kinds = PROTOCOLS.into_iter().flat_map(|protocol| {
+        let kinds = Transport::ALL.into_iter().flat_map(|transport| {
             Way::ALL.into_iter().flat_map(move |way| {
-                Found::ALL.into_iter().flat_map(move |found| rcodes().map(move |rcode| (protocol, way, found, rcode)))
+                Found::ALL.into_iter().flat_map(move |found| rcodes().map(move |rcode| (transport, way, found, rcode)))
             })
         });
-        let totals = kinds.enumerate().map(|(kind, (protocol, way, found, rcode))| {
+        let totals = kinds.enumerate().map(|(kind, (transport, way, found, rcode))| {
             let count = self.shards.iter().map(|shard| shard.0[kind].load(Ordering::Relaxed)).sum();
-            Total { protocol, way, found, rcode, count }
+            Total { transport, way, found, rcode, count }
         });
         totals.filter(|total| total.count > 0).collect()
     }
@@ -217,10 +248,10 @@ mod tests {
     fn every_kind_has_a_counter_of_its_own_and_unknown_codes_share_one() {
         let tally = Tally::default();
         let codes = [0, 1, 2, 3, 4, 5, 16, 23];
-        for protocol in PROTOCOLS {
+        for transport in Transport::ALL {
             for way in Way::ALL {
                 for found in Found::ALL {
-                    codes.into_iter().for_each(|code| tally.count(protocol, way, found, code));
+                    codes.into_iter().for_each(|code| tally.count(transport, way, found, code));
                 }
             }
         }
@@ -228,7 +259,7 @@ mod tests {
         assert_eq!(totals.len(), KINDS);
         assert!(totals.iter().all(|total| total.count == 1));
         for code in [6, 11, 17, 22, 4095, u16::MAX] {
-            tally.count(Protocol::Udp, Way::Public, Found::Cached, code);
+            tally.count(Transport::Udp, Way::Public, Found::Cached, code);
         }
         let others = |total: &&Total| total.count == 7 && total.rcode == OTHER_RCODE && total.way == Way::Public;
         assert_eq!(tally.totals().iter().filter(others).count(), 1);
@@ -240,11 +271,11 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    (0..10_000).for_each(|_| tally.count(Protocol::Udp, Way::Endpoint, Found::Here, rcode::NOERROR));
+                    (0..10_000).for_each(|_| tally.count(Transport::Udp, Way::Endpoint, Found::Here, rcode::NOERROR));
                 });
             }
         });
-        let (protocol, way, found) = (Protocol::Udp, Way::Endpoint, Found::Here);
-        assert_eq!(tally.totals(), [Total { protocol, way, found, rcode: "NOERROR", count: 80_000 }]);
+        let (transport, way, found) = (Transport::Udp, Way::Endpoint, Found::Here);
+        assert_eq!(tally.totals(), [Total { transport, way, found, rcode: "NOERROR", count: 80_000 }]);
     }
 }

@@ -23,7 +23,7 @@ use super::{connect, http, sni};
 use crate::inherited::Inherited;
 use crate::interfaces;
 use crate::policy::Table;
-use crate::tcp_listener::{self, Bounds, Connections, Roster, bind_advice};
+use crate::tcp_listener::{self, Bounds, Connections, Roster, bind_advice, overlap};
 
 /// Connections of one listener.
 const BOUNDS: Bounds = Bounds { total: 8192, per_client: 1024 };
@@ -50,8 +50,8 @@ impl std::fmt::Debug for Surroundings {
 /// Why the plane cannot start, or cannot change to another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaneError {
-    #[error("forward.{}.listen: cannot bind {address}: {}", .entrance.label(), bind_advice(.error, .address))]
-    Bind { entrance: Entrance, address: SocketAddr, error: io::Error },
+    #[error("forward.{}.listen: cannot bind {address}: {}", .entrance.label(), bind_advice(.error, .address, .ours))]
+    Bind { entrance: Entrance, address: SocketAddr, error: io::Error, ours: Option<SocketAddr> },
     #[error("forward.{}.listen: {address} is held by forward.{}.listen {held} of the configuration in force: restart for this change", .entrance.label(), .by.label())]
     Held { entrance: Entrance, address: SocketAddr, by: Entrance, held: SocketAddr },
     #[error(transparent)]
@@ -142,7 +142,8 @@ impl Plane {
         let bound = bind_all(asked(config), &inherited)?;
         let journal = Arc::new(Journal::default());
         let addresses = bound.iter().map(|bound| bound.address).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&journal))?;
+        let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new(config)?) };
+        let service = service(config, surroundings, addresses, Arc::clone(&journal), http);
         let (bounds, drain) = (Arc::default(), Drain::default());
         Ok(Self {
             service: watch::Sender::new(Arc::new(service)),
@@ -222,28 +223,28 @@ impl Plane {
     ///
     /// # Errors
     /// As [`Plane::bind`].
-    pub fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
+    pub async fn prepare(&self, config: &Config, surroundings: Surroundings) -> Result<Prepared, PlaneError> {
         let wanted: Vec<Asked> = asked(config).collect();
         let is_new = |asked: &Asked| self.listeners.iter().all(|listener| listener.asked != *asked);
         let added = wanted.iter().copied().filter(is_new);
-        let bound = bind_all(added, &self.inherited).map_err(|error| self.told_by_whom(error))?;
+        let bound = bind_all(added, &self.inherited);
+        let bound = bound.map_err(|error| self.told_by_whom(error, &surroundings.other_listeners))?;
         let addresses = self.addresses().into_iter().map(|(_, address)| address);
         let addresses = addresses.chain(bound.iter().map(|bound| bound.address)).collect();
-        let service = service(config, surroundings, addresses, Arc::clone(&self.journal))?;
+        let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new_apart(config).await?) };
+        let service = service(config, surroundings, addresses, Arc::clone(&self.journal), http);
         Ok(Prepared { wanted, bound, service })
     }
 
-    /// An address that is taken may be taken by a listener that this change would end.
-    fn told_by_whom(&self, error: PlaneError) -> PlaneError {
-        let PlaneError::Bind { entrance, address, .. } = error else { return error };
-        let overlaps = |held: SocketAddr| {
-            held.port() == address.port()
-                && held.is_ipv4() == address.is_ipv4()
-                && (held.ip() == address.ip() || held.ip().is_unspecified() || address.ip().is_unspecified())
-        };
-        match self.addresses().into_iter().find(|(_, held)| overlaps(*held)) {
+    /// An address that is taken may be taken by a listener that this change would end, of ours or `others`.
+    fn told_by_whom(&self, error: PlaneError, others: &[SocketAddr]) -> PlaneError {
+        let PlaneError::Bind { entrance, address, error, .. } = error else { return error };
+        match self.addresses().into_iter().find(|(_, held)| overlap(*held, address)) {
             Some((by, held)) => PlaneError::Held { entrance, address, by, held },
-            None => error,
+            None => {
+                let ours = others.iter().copied().find(|other| overlap(*other, address));
+                PlaneError::Bind { entrance, address, error, ours }
+            }
         }
     }
 
@@ -283,7 +284,8 @@ fn bind_all(asked: impl Iterator<Item = Asked>, inherited: &Inherited) -> Result
             Ok((socket.local_addr()?, socket, inherited))
         });
         let Asked { entrance, address } = asked;
-        let (address, socket, inherited) = bound.map_err(|error| PlaneError::Bind { entrance, address, error })?;
+        let (address, socket, inherited) =
+            bound.map_err(|error| PlaneError::Bind { entrance, address, error, ours: None })?;
         Ok(Bound { asked, address, socket, inherited })
     };
     asked.map(bind).collect()
@@ -294,7 +296,8 @@ fn service(
     surroundings: Surroundings,
     own: Vec<SocketAddr>,
     journal: Arc<Journal>,
-) -> Result<Service, PlaneError> {
+    http: Option<Gateway>,
+) -> Service {
     let Surroundings { table, resolve, on_attempt, other_listeners } = surroundings;
     let own_listeners = own.into_iter().chain(other_listeners).collect();
     let addresses = AddressRules { public_networks: config.public_networks.clone(), own_listeners };
@@ -305,8 +308,7 @@ fn service(
         destinations: Destinations { allow: config.allow.clone(), others },
         dialer: Dialer::new(resolve, on_attempt, addresses, config.public_port, config.parent_proxy.clone()),
     };
-    let http = if config.http_listen.is_empty() { None } else { Some(Gateway::new(config)?) };
-    Ok(Service { router, clients: config.clients.clone(), journal, http })
+    Service { router, clients: config.clients.clone(), journal, http }
 }
 
 /// What the connections of a listener share.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::Version;
-use sidegate::dns::{Found, Way};
+use sidegate::dns::{Found, Transport, Way};
 use socket2::SockRef;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -11,10 +11,9 @@ use crate::gate::{Gate, PATIENCE, TcpClient, ZONE, config, loopback, public, tab
 use crate::secure::Shown;
 use crate::upstream::Upstream;
 use crate::wire::{A, Answer, Ask, TXT_TYPE, a};
-use sidegate::dns::upstream::Protocol;
 use sidegate::policy::{Networks, Upstream as Group};
 
-type Line = (Protocol, Way, Found, &'static str, u64);
+type Line = (Transport, Way, Found, &'static str, u64);
 
 /// What was counted, once so many queries are.
 async fn counted(gate: &Gate, queries: u64) -> Vec<Line> {
@@ -26,7 +25,7 @@ async fn counted(gate: &Gate, queries: u64) -> Vec<Line> {
         }
     };
     tokio::time::timeout(PATIENCE, is_whole).await.unwrap();
-    let line = |total: sidegate::dns::Total| (total.protocol, total.way, total.found, total.rcode, total.count);
+    let line = |total: sidegate::dns::Total| (total.transport, total.way, total.found, total.rcode, total.count);
     totals().into_iter().map(line).collect()
 }
 
@@ -40,7 +39,8 @@ async fn every_query_is_counted_once_by_its_route_and_code() {
         answer.with("www.example.com", 60, a("192.0.2.7")).to_wire()
     })
     .await;
-    let gate = Gate::start(&[upstream.address]);
+    let shown = Shown::new();
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
     let private = format!("priv1.{ZONE}");
     for _ in 0..3 {
         gate.ask(&Ask::new(&private, A)).await;
@@ -52,21 +52,29 @@ async fn every_query_is_counted_once_by_its_route_and_code() {
     gate.ask_tcp(&Ask::new("absent.example.com", A)).await;
     gate.ask(&Ask::new(&format!("x.{private}"), A)).await;
     gate.ask(&Ask::new("health.sidegate.invalid", TXT_TYPE)).await;
+    let (mut over_tls, query) = (shown.dot(&gate).await, Ask::new(&private, A).to_wire());
+    over_tls.send(&query).await;
+    over_tls.receive().await.unwrap();
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        shown.doh(&gate, version).await.post(&query).await;
+    }
     // Two questions in one message.
     let mut malformed = Ask::new("www.example.com", A).to_wire();
     malformed[5] = 2;
     gate.udp(&malformed).await;
     assert_eq!(
-        counted(&gate, 14).await,
+        counted(&gate, 17).await,
         [
-            (Protocol::Udp, Way::Endpoint, Found::Here, "NOERROR", 3),
-            (Protocol::Udp, Way::Nonexistent, Found::Here, "NXDOMAIN", 1),
-            (Protocol::Udp, Way::Public, Found::Cached, "NOERROR", 3),
-            (Protocol::Udp, Way::Public, Found::Asked, "NOERROR", 1),
-            (Protocol::Udp, Way::Health, Found::Here, "NOERROR", 1),
-            (Protocol::Udp, Way::Invalid, Found::Here, "FORMERR", 1),
-            (Protocol::Tcp, Way::Endpoint, Found::Here, "NOERROR", 3),
-            (Protocol::Tcp, Way::Public, Found::Asked, "NXDOMAIN", 1),
+            (Transport::Udp, Way::Endpoint, Found::Here, "NOERROR", 3),
+            (Transport::Udp, Way::Nonexistent, Found::Here, "NXDOMAIN", 1),
+            (Transport::Udp, Way::Public, Found::Cached, "NOERROR", 3),
+            (Transport::Udp, Way::Public, Found::Asked, "NOERROR", 1),
+            (Transport::Udp, Way::Health, Found::Here, "NOERROR", 1),
+            (Transport::Udp, Way::Invalid, Found::Here, "FORMERR", 1),
+            (Transport::Tcp, Way::Endpoint, Found::Here, "NOERROR", 3),
+            (Transport::Tcp, Way::Public, Found::Asked, "NXDOMAIN", 1),
+            (Transport::Tls, Way::Endpoint, Found::Here, "NOERROR", 1),
+            (Transport::Https, Way::Endpoint, Found::Here, "NOERROR", 2),
         ]
     );
 }
@@ -80,7 +88,7 @@ async fn counts_go_on_over_a_reload() {
     // Other upstreams: an empty cache.
     gate.reload(config(&[loopback()], public(&[upstream.address, loopback_port(9)]))).await.unwrap();
     gate.ask(&Ask::new("www.example.com", A)).await;
-    assert_eq!(counted(&gate, 2).await, [(Protocol::Udp, Way::Public, Found::Asked, "NOERROR", 2)]);
+    assert_eq!(counted(&gate, 2).await, [(Transport::Udp, Way::Public, Found::Asked, "NOERROR", 2)]);
 }
 
 #[tokio::test]
@@ -89,7 +97,7 @@ async fn clients_that_may_not_ask_are_counted_apart() {
     config.clients = Networks::new(vec!["10.0.0.0/8".parse().unwrap()]);
     let gate = Gate::with(config, table(Group::Public));
     gate.ask(&Ask::new(&format!("priv1.{ZONE}"), A)).await;
-    assert_eq!(counted(&gate, 1).await, [(Protocol::Udp, Way::Refused, Found::Here, "REFUSED", 1)]);
+    assert_eq!(counted(&gate, 1).await, [(Transport::Udp, Way::Refused, Found::Here, "REFUSED", 1)]);
 }
 
 fn loopback_port(port: u16) -> std::net::SocketAddr {
@@ -127,5 +135,5 @@ async fn a_query_ends_with_its_connection_and_is_in_no_count() {
     until("all four are gone", || async { service.counters.connections.open() == 0 }).await;
     until("what they asked is over", || async { service.resolver.in_flight() == 0 }).await;
     gate.ask(&Ask::new(&format!("priv1.{ZONE}"), A)).await;
-    assert_eq!(counted(&gate, 1).await, [(Protocol::Udp, Way::Endpoint, Found::Here, "NOERROR", 1)]);
+    assert_eq!(counted(&gate, 1).await, [(Transport::Udp, Way::Endpoint, Found::Here, "NOERROR", 1)]);
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::gate::{Gate, PATIENCE, ZONE, table, until};
-use crate::secure::{NAME, Shown, address, get, post};
+use crate::secure::{DohClient, NAME, Shown, address, get, post};
 use crate::upstream::{Action, Closed, Upstream};
 use crate::wire::{A, AAAA, Answer, Ask, a, asked_name, code, data, read};
 
@@ -84,6 +84,7 @@ async fn what_is_no_exchange_is_refused_as_http_says_and_the_connection_goes_on_
             (get("/dns-query?dns=AAAA"), 400),
             (with(Method::PUT, message, &private()), 405),
             (with(Method::DELETE, message, b""), 405),
+            (with(Method::HEAD, message, b""), 405),
             (with(Method::POST, "text/plain", &private()), 415),
             (with(Method::POST, message, &[0; 5_000]), 413),
             (with(Method::POST, message, &[0; 70_000]), 413),
@@ -182,22 +183,43 @@ async fn a_head_that_is_too_long_and_one_that_never_ends_close_the_connection() 
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end to it");
 }
 
-#[tokio::test]
-async fn a_client_that_takes_back_what_it_asks_is_gone_soon() {
-    let (upstream, shown) = (upstream().await, Shown::new());
-    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
-    let mut client = shown.doh(&gate, Version::HTTP_2).await;
+/// Takes back one query after the other; how many, until the connection takes no more.
+async fn until_told_to_go(client: &mut DohClient) -> usize {
     let mut taken_back = 0;
     loop {
         let query = Ask::new(&format!("slow{taken_back}.example.com"), A).to_wire();
         match tokio::time::timeout(Duration::from_millis(5), client.send(post(&query))).await {
-            Ok(Err(_)) => break,
+            Ok(Err(_)) => return taken_back,
             Ok(Ok(_)) => {}
             Err(_) => taken_back += 1,
         }
         assert!(taken_back < 2000, "it goes on for ever");
     }
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_taken_back_is_answered_before_it_has_to_go() {
+    let (upstream, shown) = (upstream().await, Shown::new());
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
+    let mut client = shown.doh(&gate, Version::HTTP_2).await;
+    let mut patient = client.again();
+    let query = Ask::new("slower.example.com", A).to_wire();
+    let waiting = tokio::spawn(async move { patient.post(&query).await });
+    until("it is under way", || async { upstream.count() == 1 }).await;
+    until_told_to_go(&mut client).await;
+    assert!(!waiting.is_finished());
+    assert_eq!(data(&read(waiting.await.unwrap().body())), ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_back_what_it_asks_is_gone_soon() {
+    let (upstream, shown) = (upstream().await, Shown::new());
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
+    let mut client = shown.doh(&gate, Version::HTTP_2).await;
+    let taken_back = until_told_to_go(&mut client).await;
     assert!(taken_back >= 100);
+    let counted = || gate.plane.service().borrow().counters.taken_back.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(counted(), 1);
     let mut other = shown.doh(&gate, Version::HTTP_2).await;
     assert_eq!(data(&read(other.post(&private()).await.body())), ["10.0.0.1"], "others are served");
 }

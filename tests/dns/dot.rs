@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sidegate::dns::Over;
 use sidegate::policy::Upstream as Group;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -98,6 +99,27 @@ async fn who_speaks_no_tls_or_another_protocol_over_it_is_not_served() {
     let mut client = shown.dot(&gate).await;
     client.send(&private().to_wire()).await;
     assert_eq!(data(&read(&client.receive().await.unwrap())), ["10.0.0.1"], "the next is served");
+}
+
+#[tokio::test]
+async fn who_connects_and_leaves_without_a_word_is_no_failed_handshake() {
+    let (upstream, shown) = (upstream().await, Shown::new());
+    let gate = Gate::with(shown.config(&[upstream.address]), table(Group::Public));
+    let service = gate.plane.service().borrow().clone();
+    let failed = || service.counters.handshakes_failed.load(std::sync::atomic::Ordering::Relaxed);
+    for over in [Over::Tls, Over::Https] {
+        // Closed, and reset, as health checks do.
+        for (linger, said, counted) in [(None, &b""[..], 0), (Some(Duration::ZERO), b"", 0), (None, b"\x16", 1)] {
+            let before = failed();
+            let mut stream = TcpStream::connect(address(&gate, over)).await.unwrap();
+            until("it is admitted", || async { service.counters.connections.open() == 1 }).await;
+            stream.write_all(said).await.unwrap();
+            SockRef::from(&stream).set_linger(linger).unwrap();
+            drop(stream);
+            until("it is gone", || async { service.counters.connections.open() == 0 }).await;
+            assert_eq!(failed() - before, counted, "{over:?} {linger:?} {said:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

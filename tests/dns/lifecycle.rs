@@ -86,6 +86,24 @@ async fn a_port_in_use_is_an_error_that_names_address_and_key_also_when_a_second
 }
 
 #[tokio::test]
+async fn an_address_that_our_own_listener_keeps_us_from_takes_a_restart_and_says_so() {
+    let mut gate = Gate::start(&[]);
+    let wider = SocketAddr::new([0, 0, 0, 0].into(), gate.address.port());
+    let mut over_tls = config(&[], public(&[]));
+    over_tls.encrypted.tls = vec![gate.address];
+    for (config, key, asked) in [
+        (config(&[wider], public(&[])), "dns.listen", wider),
+        (config(&[loopback(), wider], public(&[])), "dns.listen", wider),
+        (over_tls, "dns.tls.listen", gate.address),
+    ] {
+        let words = gate.reload(config).await.unwrap_err().to_string();
+        let why = format!("this address overlaps {} of this process: restart for this change", gate.address);
+        assert_eq!(words, format!("{key}: cannot bind {asked}: {why}"));
+    }
+    assert_eq!(data(&gate.ask(&private()).await), ["10.0.0.1"]);
+}
+
+#[tokio::test]
 async fn several_workers_share_one_port() {
     let upstream = at("192.0.2.1").await;
     let mut many = config(&[loopback()], public(&[upstream.address]));

@@ -153,6 +153,12 @@ enum Sender {
 pub struct DohClient(Sender);
 
 impl DohClient {
+    /// The same connection for somebody else, over HTTP/2.
+    pub fn again(&self) -> Self {
+        let Sender::Http2(sender) = &self.0 else { panic!("HTTP/1.1 has one exchange at a time") };
+        Self(Sender::Http2(sender.clone()))
+    }
+
     /// Sends a request when the connection is ready for it, waits for the head and the body of the answer.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Bytes>> {
         let exchange = async {

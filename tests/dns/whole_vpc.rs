@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
-use sidegate::dns::{Config, MAX_OF_CLIENT, Question, ReplyLimit, Upstreams};
+use sidegate::dns::{Config, MAX_OF_CLIENT, Question, Transport, Upstreams};
 use sidegate::policy::{Family, HostName, Table, Upstream as Group};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -196,7 +196,7 @@ fn waiting(gate: &Gate, client: &str, count: usize) -> (usize, Vec<sidegate::dns
     let pending: Vec<_> = (0..count)
         .filter_map(|number| {
             let query = Ask::new(&format!("n{number}.example.com"), A).to_wire();
-            service.handle(&query, client, &table, std::time::Instant::now(), ReplyLimit::Udp, &mut out)
+            service.handle(&query, client, &table, std::time::Instant::now(), Transport::Udp, &mut out)
         })
         .collect();
     (pending.len(), pending)

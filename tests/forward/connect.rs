@@ -68,7 +68,8 @@ async fn an_id_that_public_dns_does_not_know_is_learned_while_its_client_waits()
         Box::pin(async { Err(sidegate::forward::ResolveError::NoSuchName) })
     });
     let mut lab = lab;
-    let prepared = lab.plane.prepare(&lab.config, sidegate::forward::Surroundings { resolve, ..original }).unwrap();
+    let prepared =
+        lab.plane.prepare(&lab.config, sidegate::forward::Surroundings { resolve, ..original }).await.unwrap();
     lab.plane.adopt(prepared);
     let (stream, head) = lab.connect(&format!("{LEARNED}:443")).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");

@@ -68,7 +68,7 @@ async fn a_name_that_leads_to_ourselves_does_not_go_round_in_circles() {
     let (mut lab, _places) = Lab::with(|config| config.public_networks = everything()).await;
     // The port of our own entrance, as if it were that of public APIs.
     lab.config.public_port = lab.address(Entrance::Sni).port();
-    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).unwrap();
+    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).await.unwrap();
     lab.plane.adopt(prepared);
     lab.resolve_to(PUBLIC, &[Ipv4Addr::LOCALHOST.into()]);
     let (_, head) = lab.connect(&format!("{PUBLIC}:443")).await;

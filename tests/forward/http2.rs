@@ -313,7 +313,7 @@ async fn a_dial_ends_with_the_stream_that_asked_for_it() {
     let (mut lab, _endpoint, _gateway) = Lab::raw(|_| ()).await;
     let resolve: sidegate::forward::Resolve = std::sync::Arc::new(|_, _, _| Box::pin(std::future::pending()));
     let surroundings = sidegate::forward::Surroundings { resolve, ..lab.surroundings() };
-    let prepared = lab.plane.prepare(&lab.config, surroundings).unwrap();
+    let prepared = lab.plane.prepare(&lab.config, surroundings).await.unwrap();
     lab.plane.adopt(prepared);
     let mut client = Client::new(&lab).await;
     let (response, mut to) = client.ask(connect(OTHER)).await;
@@ -375,7 +375,7 @@ async fn a_client_that_a_reload_shuts_out_is_refused_and_its_tunnels_go_on() {
     let mut client = Client::new(&lab).await;
     let (mut tunnel, mut far) = client.tunnel(&endpoint).await;
     lab.config.clients = Networks::new(vec!["10.9.9.9/32".parse().unwrap()]);
-    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).unwrap();
+    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).await.unwrap();
     lab.plane.adopt(prepared);
     assert_eq!(client.status(connect(PRIVATE)).await, StatusCode::FORBIDDEN);
     far.write_all(b"still here").await.unwrap();

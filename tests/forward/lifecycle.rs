@@ -33,14 +33,14 @@ async fn a_reload_keeps_sockets_and_tunnels_and_rules_over_the_next_connection()
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
 
     lab.config.others = Some(Others::Refuse);
-    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).unwrap();
+    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).await.unwrap();
     lab.plane.adopt(prepared);
     assert_eq!(lab.plane.addresses(), before);
     let (_, head) = lab.connect(&format!("{OTHER}:443")).await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
 
     lab.config.connect_listen.clear();
-    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).unwrap();
+    let prepared = lab.plane.prepare(&lab.config, lab.surroundings()).await.unwrap();
     lab.plane.adopt(prepared);
     assert_eq!(lab.plane.addresses(), before[1..]);
     say(&mut stream, &mut far, b"still here").await;
@@ -54,7 +54,7 @@ async fn a_configuration_that_cannot_be_bound_changes_nothing() {
     let _holder = std::net::TcpListener::bind(taken).unwrap();
     let mut config = lab.config.clone();
     config.http_listen = vec![taken];
-    let error = lab.plane.prepare(&config, lab.surroundings()).unwrap_err().to_string();
+    let error = lab.plane.prepare(&config, lab.surroundings()).await.unwrap_err().to_string();
     assert!(error.contains("forward.http.listen") && error.contains(&taken.to_string()), "{error}");
     let stream = lab.enter(Entrance::Sni).await;
     assert_eq!(lab.who_is_there(stream, PRIVATE).await.unwrap(), "the endpoint");
@@ -67,7 +67,7 @@ async fn a_change_that_our_own_socket_is_in_the_way_of_says_so() {
     for wider in [address, ([0, 0, 0, 0], address.port()).into()] {
         let mut config = lab.config.clone();
         (config.connect_listen, config.sni_listen) = (Vec::new(), vec![wider]);
-        let error = lab.plane.prepare(&config, lab.surroundings()).unwrap_err().to_string();
+        let error = lab.plane.prepare(&config, lab.surroundings()).await.unwrap_err().to_string();
         assert!(error.contains("held by forward.connect.listen") && error.contains("restart"), "{error}");
     }
 }

@@ -129,7 +129,7 @@ async fn a_client_that_stays_does_not_keep_what_a_reload_replaced() {
     asked.notified().await;
     answer.notify_one();
     client.until("hi").await;
-    world.reload();
+    world.reload().await;
     // The connection that waited for this client's next request.
     ended.notified().await;
     client.send(&get()).await;
@@ -143,7 +143,7 @@ async fn connections_of_a_listener_that_was_removed_finish_and_end() {
     let (mut world, _server, asked, answer, _ended) = waiting().await;
     let (idle, busy) = idle_and_busy(&world, &asked, &answer).await;
     world.config.http_listen.clear();
-    world.reload();
+    world.reload().await;
     assert_eq!(idle.rest().await, (String::new(), true));
     answer.notify_one();
     let (got, _) = busy.rest().await;
@@ -159,7 +159,7 @@ async fn a_client_that_may_not_come_any_more_is_refused_at_its_next_request() {
     answer.notify_one();
     client.until("hi").await;
     world.config.clients = Networks::new(Vec::new());
-    world.reload();
+    world.reload().await;
     client.send(&get()).await;
     let (got, _) = client.rest().await;
     assert!(got.starts_with("HTTP/1.1 403 ") && got.contains("\r\nConnection: close\r\n"), "{got}");

@@ -230,7 +230,7 @@ async fn http2_connections_of_a_listener_that_was_removed_end() {
     client.request(END_STREAM, 1, ["GET", "/"], &[]).await.unwrap();
     assert_eq!(client.answer(1).await, "hi");
     world.config.http_listen.clear();
-    world.reload();
+    world.reload().await;
     while client.next().await.is_some() {}
 }
 
@@ -239,7 +239,7 @@ async fn an_http2_client_that_may_not_come_any_more_is_refused_and_its_connectio
     let (mut world, server, _) = world().await;
     let mut client = Client::connect(&world).await;
     world.config.clients = Networks::new(Vec::new());
-    world.reload();
+    world.reload().await;
     client.request(END_STREAM, 1, ["GET", "/"], &[]).await.unwrap();
     assert!(client.answer(1).await.contains("clients"));
     while client.next().await.is_some() {}

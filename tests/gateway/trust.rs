@@ -101,3 +101,20 @@ async fn a_name_that_changes_its_way_gets_connections_of_the_new_one() {
     }
     assert_eq!((endpoint.accepted(), public.accepted()), (1, 1), "both were kept for their own way");
 }
+
+#[test]
+fn a_reload_waits_for_our_certificate_without_a_thread_of_those_who_are_served() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::tls(Authority::new(), 1, 1, &["front.example"]).await;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        // Files take no longer to come where nobody may read them.
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let mut reload = Box::pin(world.reload());
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut reload).await;
+        assert!(early.is_err(), "it was read on this thread");
+        drop(release);
+        reload.await;
+        assert!(busy.await.unwrap().is_err());
+    });
+}

@@ -128,9 +128,9 @@ impl World {
     }
 
     /// Changes to the configuration as it is now.
-    pub fn reload(&mut self) {
+    pub async fn reload(&mut self) {
         let plane = self.plane.as_mut().unwrap();
-        let prepared = plane.prepare(&self.config, self.around.clone()).unwrap();
+        let prepared = plane.prepare(&self.config, self.around.clone()).await.unwrap();
         plane.adopt(prepared);
     }
 

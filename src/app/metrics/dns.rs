@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::family::{Family, counter, gauge, histogram};
-use crate::dns::upstream::{Protocol, ServerRecord};
-use crate::dns::{Counters, Found, Resolver, Service, Total, Way};
+use crate::dns::upstream::ServerRecord;
+use crate::dns::{Counters, Found, Resolver, Service, Total, Transport, Way};
 
 /// What is always told, so that its first increase is one: the codes that each route has in everyday life.
 const USUAL: [(Way, &[&str]); 9] = [
@@ -19,39 +19,32 @@ const USUAL: [(Way, &[&str]); 9] = [
     (Way::Refused, &["REFUSED"]),
     (Way::Invalid, &["FORMERR"]),
 ];
-const PROTOCOLS: [Protocol; 2] = [Protocol::Udp, Protocol::Tcp];
 /// The routes of which the cache holds answers.
 const CACHED: [Way; 3] = [Way::Public, Way::Vpc, Way::Zone];
 
 pub(super) fn families(service: &Service) -> Vec<Family> {
     let (resolver, counters) = (&*service.resolver, &*service.counters);
     let totals = counters.answered.totals();
-    let mut families = vec![queries(&totals)];
+    let mut families = vec![queries(&totals, service.tls.is_some())];
     families.extend(cache(resolver, &totals));
     families.extend(under_way(resolver, counters));
     families.extend(servers(&resolver.upstreams().records()));
     families
 }
 
-fn queries(totals: &[Total]) -> Family {
-    let usual = PROTOCOLS.into_iter().flat_map(|protocol| {
-        USUAL.into_iter().flat_map(move |(way, codes)| codes.iter().map(move |code| ((label(protocol), way, *code), 0)))
+fn queries(totals: &[Total], has_encrypted: bool) -> Family {
+    let transports = Transport::ALL.into_iter().filter(|transport| has_encrypted || !transport.is_encrypted());
+    let usual = transports.flat_map(|transport| {
+        USUAL.into_iter().flat_map(move |(way, codes)| codes.iter().map(move |code| ((transport, way, *code), 0)))
     });
     let mut series: BTreeMap<_, u64> = usual.collect();
     for total in totals {
-        *series.entry((label(total.protocol), total.way, total.rcode)).or_default() += total.count;
+        *series.entry((total.transport, total.way, total.rcode)).or_default() += total.count;
     }
     let help = "DNS queries answered, by transport, route and response code.";
     series.into_iter().fold(counter("sidegate_dns_queries_total", help), |family, ((transport, way, rcode), count)| {
-        family.with([("transport", transport), ("route", way.label()), ("rcode", rcode)], count)
+        family.with([("transport", transport.label()), ("route", way.label()), ("rcode", rcode)], count)
     })
-}
-
-fn label(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Udp => "udp",
-        Protocol::Tcp => "tcp",
-    }
 }
 
 fn cache(resolver: &Resolver, totals: &[Total]) -> [Family; 7] {
@@ -88,6 +81,7 @@ fn under_way(resolver: &Resolver, counters: &Counters) -> [Family; 5] {
         ("no_query", &counters.ignored),
         ("tcp_evicted", &counters.evicted),
         ("tls_handshake", &counters.handshakes_failed),
+        ("https_taken_back", &counters.taken_back),
         ("tcp_not_permitted", &counters.foreign),
         ("tcp_accept", &counters.accept_errors),
     ];

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{MAX_WAITING, Over, https, tcp};
 use crate::dns::service::{Counters, Service};
+use crate::dns::tally::Transport;
 use crate::server_tls;
 use crate::tcp_listener::{self, Bounds, Connections, Place};
 
@@ -75,10 +76,10 @@ impl Acceptor {
         self.tracker.spawn(async move {
             // How a connection ends concerns nobody but its client.
             match over {
-                Over::Plain => drop(tcp::serve(stream, connection, false).await),
+                Over::Plain => drop(tcp::serve(stream, connection, Transport::Tcp).await),
                 Over::Tls => {
                     if let Some(stream) = connection.secure(stream, over).await {
-                        drop(tcp::serve(stream, connection, true).await);
+                        drop(tcp::serve(stream, connection, Transport::Tls).await);
                     }
                 }
                 Over::Https => {
@@ -103,20 +104,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Takes the client's handshake; `None` if there is none, or somebody else needs the place.
+    /// Takes the client's handshake; `None` if there is none, or somebody else needs the place. Who leaves without a word
+    /// has failed at nothing.
     async fn secure(&self, stream: TcpStream, over: Over) -> Option<TlsStream<TcpStream>> {
         let secured = async {
             let settings = self.settings(over).await?;
             server_tls::accept(&settings, stream).await.ok()
         };
-        let stream = tokio::select! {
-            stream = secured => stream,
+        let outcome = tokio::select! {
+            outcome = secured => outcome,
             () = self.place.close.cancelled() => None,
         };
-        if stream.is_none() {
+        if outcome.is_none() {
             Counters::count(&self.service.borrow().counters.handshakes_failed);
         }
-        stream
+        outcome.flatten()
     }
 
     async fn settings(&self, over: Over) -> Option<Arc<ServerConfig>> {

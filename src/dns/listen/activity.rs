@@ -2,25 +2,24 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-/// Requests that a client may take back before they are answered, on one connection (CVE-2023-44487).
-const MAX_TAKEN_BACK: usize = 128;
+use crate::tcp_listener::TakenBack;
 
 /// Shared by a connection and its requests.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
-    /// The client has taken back too many.
-    pub flooded: CancellationToken,
+    /// Told each time that the client has taken back too many.
+    pub flooded: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     under_way: usize,
     last: Instant,
-    taken_back: usize,
+    taken_back: TakenBack,
 }
 
 /// A request under way.
@@ -32,8 +31,8 @@ pub(super) struct UnderWay<'a> {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let state = State { under_way: 0, last: Instant::now(), taken_back: 0 };
-        Self { state: Mutex::new(state), flooded: CancellationToken::new() }
+        let state = State { under_way: 0, last: Instant::now(), taken_back: TakenBack::default() };
+        Self { state: Mutex::new(state), flooded: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,9 +57,8 @@ impl Drop for UnderWay<'_> {
         let mut state = self.activity.state();
         state.under_way -= 1;
         state.last = Instant::now();
-        state.taken_back += usize::from(!self.answered);
-        if state.taken_back > MAX_TAKEN_BACK {
-            self.activity.flooded.cancel();
+        if !self.answered && state.taken_back.is_flood() {
+            self.activity.flooded.notify_one();
         }
     }
 }
@@ -68,6 +66,8 @@ impl Drop for UnderWay<'_> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -83,13 +83,13 @@ mod tests {
             drop(first);
         }
         assert_eq!(activity.idle_since(), Some(began + Duration::from_secs(2)));
-        for _ in 0..10 * MAX_TAKEN_BACK {
+        for _ in 0..10 * TakenBack::MOST {
             activity.begin().answered = true;
         }
-        assert!(!activity.flooded.is_cancelled());
-        for _ in 0..MAX_TAKEN_BACK {
-            activity.begin();
-        }
-        assert!(activity.flooded.is_cancelled());
+        tokio::time::advance(TakenBack::PERIOD).await;
+        (0..TakenBack::MOST).for_each(|_| drop(activity.begin()));
+        assert_eq!(activity.flooded.notified().now_or_never(), None);
+        drop(activity.begin());
+        assert_eq!(activity.flooded.notified().now_or_never(), Some(()));
     }
 }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
@@ -24,7 +24,8 @@ use super::exchange::{self, NoMessage};
 use super::tcp::{LAST_SILENCE, WRITE};
 use crate::dns::encrypted;
 use crate::dns::query::MAX_QUERY;
-use crate::dns::reply::ReplyLimit;
+use crate::dns::service::Counters;
+use crate::dns::tally::Transport;
 
 /// Requests at a time on one connection, no fewer than clients assume (RFC 9113 section 6.5.2).
 const STREAMS: u32 = 100;
@@ -82,18 +83,35 @@ struct Served {
 impl Served {
     /// Keeps a connection going. Once the listener ends it is told so at once over HTTP/2, which says what was still taken;
     /// over HTTP/1.1, that has no way to, once it has been silent for a moment.
+    ///
+    /// So is a client that takes back too much: most have an impatient program behind them, and what else that has asked is
+    /// answered. It has [`WRITE`] for it, longer than any answer takes, even if it does not want to know.
     async fn drive(&self, connection: impl GracefulConnection, is_http2: bool) {
         let mut connection = pin!(connection);
         let Connection { place, stop, .. } = &self.connection;
-        let (mut stopped, mut ending) = (false, false);
+        let (mut stopped, mut ending, mut flooded) = (false, false, false);
         let mut since = time::Instant::now();
         let mut patience = IDLE;
         let mut look = since + patience;
+        let mut end = look;
         loop {
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = place.close.cancelled() => return,
-                () = self.activity.flooded.cancelled() => return,
+                () = self.activity.flooded.notified() => {
+                    if flooded {
+                        // It was told to go, and goes on.
+                        return;
+                    }
+                    flooded = true;
+                    Counters::count(&self.connection.service.borrow().counters.taken_back);
+                    if !ending {
+                        ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    end = time::Instant::now() + WRITE;
+                }
+                () = time::sleep_until(end), if flooded => return,
                 () = stop.cancelled(), if !stopped => {
                     stopped = true;
                     if is_http2 && !ending {
@@ -124,7 +142,7 @@ impl Served {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let mut under_way = self.activity.begin();
-        let version = request.version();
+        let (version, is_head) = (request.version(), request.method() == Method::HEAD);
         let mut response = match exchange::message(request).await {
             Ok(query) => {
                 // A head alone is no request: its client could send nothing but heads.
@@ -136,6 +154,10 @@ impl Served {
             }
             Err(why) => exchange::refusal(why),
         };
+        if is_head {
+            // hyper would send it over HTTP/2, which breaks the stream (RFC 9110 section 9.3.2).
+            *response.body_mut() = Full::default();
+        }
         if self.connection.stop.is_cancelled() && version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -148,7 +170,7 @@ impl Served {
         let table = service.resolver.table();
         let (client, now) = (self.connection.client, Instant::now());
         let mut reply = Vec::new();
-        if let Some(mut pending) = service.handle(query, client, &table, now, ReplyLimit::Stream, &mut reply) {
+        if let Some(mut pending) = service.handle(query, client, &table, now, Transport::Https, &mut reply) {
             drop(table);
             reply = service.finish_on_stream(&mut pending, &self.connection.waiting).await;
         }

@@ -143,16 +143,15 @@ impl Bound {
             service: service.clone(),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             tracker: tracker.clone(),
-            answered: Arc::default(),
             last_batches: if self.inherited.udp { 0 } else { LAST_BATCHES },
         };
         let mut vitals = Vec::new();
         let workers = self.udp.into_iter().map(|socket| {
-            let (socket, answered) = (Arc::new(socket), Arc::default());
-            vitals.push(health::Worker::new(&answered, &socket));
-            Worker::start(socket, Context { answered, ..context.clone() })
+            let worker = Worker::start(Arc::new(socket), context.clone())?;
+            vitals.push(worker.vitals());
+            Ok(worker)
         });
-        let workers = workers.collect::<io::Result<_>>()?;
+        let workers = workers.collect::<io::Result<Vec<_>>>()?;
         let tcp = tokio::net::TcpListener::from_std(self.tcp)?;
         tracker.spawn(accept::serve(self.over, tcp, self.inherited.tcp, service, stop.clone(), tracker.clone()));
         let (over, asked, address) = (self.over, self.asked, self.address);

@@ -15,8 +15,8 @@ use tokio::time::{timeout, timeout_at};
 use super::accept::Connection;
 use crate::dns::encrypted;
 use crate::dns::frame::FrameReader;
-use crate::dns::reply::ReplyLimit;
 use crate::dns::service::{Pending, Service};
+use crate::dns::tally::Transport;
 
 /// A connection must bring a whole query within this, each time; RFC 7766 section 6.2.3 leaves the figure to us.
 const IDLE: Duration = Duration::from_secs(10);
@@ -38,14 +38,14 @@ const WRITE_AT: usize = 16 * 1024;
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite,
     connection: Connection,
-    is_encrypted: bool,
+    transport: Transport,
 ) -> io::Result<()> {
-    Stream { connection, is_encrypted }.serve(stream).await
+    Stream { connection, transport }.serve(stream).await
 }
 
 struct Stream {
     connection: Connection,
-    is_encrypted: bool,
+    transport: Transport,
 }
 
 impl Stream {
@@ -57,7 +57,7 @@ impl Stream {
         let mut replies = Vec::new();
         let mut reply = Vec::new();
         let mut reading = true;
-        let mut patience = if self.is_encrypted { ENCRYPTED_IDLE } else { IDLE };
+        let mut patience = if self.transport.is_encrypted() { ENCRYPTED_IDLE } else { IDLE };
         let mut reads_left = usize::MAX;
         let mut deadline = tokio::time::Instant::now() + patience;
         while reading || !waiting.is_empty() {
@@ -122,16 +122,16 @@ impl Stream {
     ) {
         let service = Arc::clone(&self.connection.service.borrow());
         let table = service.resolver.table();
-        match service.handle(packet, self.connection.client, &table, Instant::now(), ReplyLimit::Stream, reply) {
+        match service.handle(packet, self.connection.client, &table, Instant::now(), self.transport, reply) {
             None => {
-                if self.is_encrypted {
+                if self.transport.is_encrypted() {
                     encrypted::pad(packet, reply);
                 }
                 put_frame(replies, reply);
             }
             Some(pending) => {
                 let all_waiting = Arc::clone(&self.connection.waiting);
-                waiting.push(Box::pin(wait(service, pending, all_waiting, self.is_encrypted)));
+                waiting.push(Box::pin(wait(service, pending, all_waiting, self.transport.is_encrypted())));
             }
         }
     }
@@ -215,7 +215,7 @@ mod tests {
             stop: stop.clone(),
         };
         let (close, (near, far)) = (connection.place.close.clone(), duplex(buffer));
-        tokio::spawn(async move { serve(near, connection, false).await });
+        tokio::spawn(async move { serve(near, connection, Transport::Tcp).await });
         (far, stop, close)
     }
 

@@ -3,20 +3,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::socket::{BATCH, Batch, LocalAddr, Socket};
-use crate::dns::reply::ReplyLimit;
+use crate::dns::health::{self, Signs};
 use crate::dns::service::{Pending, Service};
+use crate::dns::tally::Transport;
 use crate::policy::Table;
 
 /// Batches a worker still answers once it is to end: more than a socket's receive buffer holds, so that nothing that had
@@ -27,23 +27,11 @@ pub(super) const LAST_BATCHES: usize = 128;
 #[derive(Debug)]
 pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
-    stop: Arc<Stop>,
+    /// Tells it to end, once it is woken.
+    stop: Arc<AtomicBool>,
+    signs: Weak<Signs>,
     /// Wakes it at a reload.
     _reloads: AbortOnDropHandle<()>,
-}
-
-/// Tells a worker to end by the flag; the descriptor wakes it where it sleeps.
-#[derive(Debug)]
-struct Stop {
-    requested: AtomicBool,
-    wake: OwnedFd,
-}
-
-impl Stop {
-    fn wake(&self) {
-        // The counter of an eventfd takes far more writes than there are, and each read sets it back.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-    }
 }
 
 /// What a worker needs beside its socket.
@@ -53,8 +41,6 @@ pub(super) struct Context {
     pub waiting: Arc<Semaphore>,
     /// Counts replies still owed, for drain.
     pub tracker: TaskTracker,
-    /// Datagrams dealt with so far, by this worker alone.
-    pub answered: Arc<AtomicU64>,
     /// Batches still answered once it is to end; none where the next process is handed the same queue.
     pub last_batches: usize,
 }
@@ -65,57 +51,66 @@ impl Worker {
     /// # Errors
     /// The system's, where it gives no thread or no descriptor.
     pub(super) fn start(socket: Arc<Socket>, context: Context) -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake });
-        let runtime = Handle::current();
-        let stopped = Arc::clone(&stop);
-        let (mut service, sleeper) = (context.service.clone(), Arc::clone(&stop));
+        let (own, stop) = (Arc::new(Signs::new()?), Arc::new(AtomicBool::new(false)));
+        let (signs, stopped, runtime) = (Arc::downgrade(&own), Arc::clone(&stop), Handle::current());
+        let (mut service, sleeper) = (context.service.clone(), Weak::clone(&signs));
         let reloads = AbortOnDropHandle::new(runtime.spawn(async move {
             while service.changed().await.is_ok() {
-                sleeper.wake();
+                wake(&sleeper);
             }
         }));
         let thread = thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-            if let Err(error) = serve(&socket, context, &runtime, &stopped) {
+            if let Err(error) = serve(&socket, context, &runtime, &own, &stopped) {
                 tracing::error!(%error, "a UDP listener has failed: restart to get it back");
             }
         })?;
-        Ok(Self { thread: Some(thread), stop, _reloads: reloads })
+        Ok(Self { thread: Some(thread), stop, signs, _reloads: reloads })
+    }
+
+    /// To tell whether it is alive.
+    pub(super) fn vitals(&self) -> health::Worker {
+        health::Worker::new(Weak::clone(&self.signs))
     }
 }
 
 impl Drop for Worker {
     /// Lets the worker answer what it has read, then ends it.
     fn drop(&mut self) {
-        self.stop.requested.store(true, Ordering::Relaxed);
-        self.stop.wake();
+        self.stop.store(true, Ordering::Relaxed);
+        wake(&self.signs);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) -> io::Result<()> {
+fn wake(signs: &Weak<Signs>) {
+    if let Some(signs) = signs.upgrade() {
+        signs.wake();
+    }
+}
+
+fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, signs: &Signs, stop: &AtomicBool) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
-    let Context { service, waiting, tracker, answered, last_batches } = context;
+    let Context { service, waiting, tracker, last_batches } = context;
     let mut batch = Batch::new();
     let mut in_force = InForce::of(service);
     let (mut batches_left, mut dealt_with) = (last_batches, 0);
     loop {
-        if stop.requested.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             let Some(left) = batches_left.checked_sub(1) else { return Ok(()) };
             batches_left = left;
         }
         let count = match socket.receive(&mut batch) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(&stop.wake, PollFlags::IN)];
+                let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(signs, PollFlags::IN)];
                 match poll(&mut ready, None) {
                     Ok(_) if !ready[1].revents().is_empty() => {
                         // In this order, so that no request to end is taken for a reload.
-                        let _ = rustix::io::read(&stop.wake, &mut [0; 8]);
-                        if stop.requested.load(Ordering::Relaxed) {
+                        signs.noticed();
+                        if stop.load(Ordering::Relaxed) {
                             return Ok(());
                         }
                         in_force.renew();
@@ -134,8 +129,7 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
         let now = Instant::now();
         for position in 0..count {
             let (packet, client, local, out) = batch.datagram(position);
-            let limit = if client.ip().is_loopback() { ReplyLimit::LoopbackUdp } else { ReplyLimit::Udp };
-            let Some(pending) = service.handle(packet, client, table, now, limit, out) else { continue };
+            let Some(pending) = service.handle(packet, client, table, now, Transport::Udp, out) else { continue };
             match Arc::clone(&waiting).try_acquire_owned() {
                 Ok(permit) => {
                     let reply = reply_later(Arc::clone(service), pending, Arc::clone(socket), client, local);
@@ -152,7 +146,7 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, stop: &Stop) 
         }
         socket.send_batch(&batch, count.min(BATCH));
         dealt_with += count as u64;
-        answered.store(dealt_with, Ordering::Relaxed);
+        signs.answered(dealt_with);
     }
 }
 
@@ -242,8 +236,8 @@ mod tests {
     async fn an_idle_worker_lets_go_of_the_configuration_before_a_reload_and_still_ends() {
         let services = watch::Sender::new(service());
         let waiting = Arc::new(Semaphore::new(1));
-        let (tracker, answered) = (TaskTracker::new(), Arc::default());
-        let context = Context { service: services.subscribe(), waiting, tracker, answered, last_batches: LAST_BATCHES };
+        let tracker = TaskTracker::new();
+        let context = Context { service: services.subscribe(), waiting, tracker, last_batches: LAST_BATCHES };
         let socket = Arc::new(Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
         let worker = Worker::start(socket, context).unwrap();
         for _ in 0..3 {

@@ -56,12 +56,29 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Reads the certificates; must be called within a runtime.
+    /// Reads the certificates; must be called within a runtime, and blocks.
     ///
     /// # Errors
     /// A file that cannot be used.
     pub fn new(config: &Config) -> Result<Self, GatewayError> {
         let acceptor = config.http_tls.as_ref().map(|(chain, key)| Acceptor::of_files(chain, key)).transpose()?;
+        Self::with(acceptor, config)
+    }
+
+    /// As [`Gateway::new`], while others are served: our own certificate may be on a file system that hangs, and is waited
+    /// for five seconds without a thread of theirs.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub async fn new_apart(config: &Config) -> Result<Self, GatewayError> {
+        let acceptor = match &config.http_tls {
+            Some((chain, key)) => Some(Acceptor::of_files_apart(chain, key).await?),
+            None => None,
+        };
+        Self::with(acceptor, config)
+    }
+
+    fn with(acceptor: Option<Acceptor>, config: &Config) -> Result<Self, GatewayError> {
         let connector = Connector::new(&roots::client_config(&config.extra_roots)?);
         Ok(Self { connections: Connections::new(connector), acceptor })
     }

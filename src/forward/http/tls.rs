@@ -103,26 +103,41 @@ fn in_words(error: &CertificateProblem) -> String {
 /// What is offered to clients. Who asks for HTTP/1.0 is served as well, and would be turned away if it were not on offer.
 const OFFERED: [&[u8]; 3] = [HTTP2, HTTP1, b"http/1.0"];
 
+fn files(certificate: &Path, key: &Path) -> CertificateFiles {
+    let (certificate, key) = (certificate.to_owned(), key.to_owned());
+    CertificateFiles { certificate, key, named_by: "forward.http.tls_certificate and tls_key" }
+}
+
 /// Settings for connections of clients.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
     /// Reads a certificate chain and its key from PEM files, and again when they change; must be called within a runtime.
+    /// Blocks.
     ///
     /// # Errors
     /// A file that cannot be read, or a key of another certificate.
     pub(super) fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        let named_by = "forward.http.tls_certificate and tls_key";
-        let certificate = Certificate::read(CertificateFiles { certificate, key, named_by })?;
+        Self::of(&Certificate::read(files(certificate, key))?)
+    }
+
+    /// As [`Acceptor::of_files`], on a thread that may block, for five seconds at most.
+    ///
+    /// # Errors
+    /// As [`Acceptor::of_files`]; a file system that does not answer in time.
+    pub(super) async fn of_files_apart(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        Self::of(&Certificate::read_apart(files(certificate, key)).await?)
+    }
+
+    fn of(certificate: &Arc<Certificate>) -> Result<Self, CertificateError> {
         certificate.follow();
         certificate.settings(&OFFERED).map(Self)
     }
 
     /// # Errors
-    /// The client speaks no TLS that we take, or too slowly.
+    /// The client speaks no TLS that we take, or too slowly, or not at all.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<server::TlsStream<TcpStream>> {
-        server_tls::accept(&self.0, stream).await
+        server_tls::accept(&self.0, stream).await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }

@@ -14,15 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::forward::http::message::BodyError;
 use crate::forward::http::outbound::RESPONSE;
+use crate::tcp_listener::TakenBack;
 
 /// Patience for the first request.
 const FIRST: Duration = Duration::from_secs(10);
 /// Patience between requests.
 const IDLE: Duration = Duration::from_secs(75);
-/// Requests taken back before their answer within [`PERIOD`]. Each may have made us connect to a server
-/// (CVE-2023-44487).
-const RESETS: u32 = 100;
-const PERIOD: Duration = Duration::from_secs(10);
 
 /// Held by the connection and by each of its requests.
 pub(super) struct Activity {
@@ -38,8 +35,8 @@ struct State {
     moved: Instant,
     /// A request has come.
     asked: bool,
-    /// Since when resets are counted, and how many there were.
-    resets: (Instant, u32),
+    /// Each request may have made us connect to a server.
+    taken_back: TakenBack,
 }
 
 pub(super) enum Verdict {
@@ -54,7 +51,7 @@ impl Activity {
     pub(super) fn new(last: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
-            state: Mutex::new(State { moved: now, asked: false, resets: (now, 0) }),
+            state: Mutex::new(State { moved: now, asked: false, taken_back: TakenBack::default() }),
             last,
             flooded: CancellationToken::new(),
         }
@@ -81,12 +78,7 @@ impl Activity {
     }
 
     fn reset(&self) {
-        let (mut state, now) = (self.state(), Instant::now());
-        if state.resets.0 + PERIOD <= now {
-            state.resets = (now, 0);
-        }
-        state.resets.1 += 1;
-        if state.resets.1 > RESETS {
+        if self.state().taken_back.is_flood() {
             self.flooded.cancel();
         }
     }
@@ -150,17 +142,17 @@ mod tests {
     async fn requests_taken_back_now_and_then_are_no_flood() {
         let activity = Arc::new(Activity::new(CancellationToken::new()));
         for _ in 0..3 {
-            for _ in 0..RESETS {
+            for _ in 0..TakenBack::MOST {
                 drop(Expected::new(&activity));
             }
             assert!(!activity.flooded.is_cancelled());
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(TakenBack::PERIOD).await;
         }
-        for _ in 0..=RESETS {
+        for _ in 0..=TakenBack::MOST {
             Expected::new(&activity).answered = true;
         }
         assert!(!activity.flooded.is_cancelled());
-        for _ in 0..=RESETS {
+        for _ in 0..=TakenBack::MOST {
             drop(Expected::new(&activity));
         }
         assert!(activity.flooded.is_cancelled());
