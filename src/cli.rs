@@ -48,7 +48,7 @@ on http://127.0.0.1:9180/, takes the region from AWS_REGION, finds the endpoint 
 ids are private from public DNS. `sidegate demo` shows all of it on loopback.
 
 Configuration: --config FILE, else SIDEGATE_CONFIG (a path) or SIDEGATE_CONFIG_TOML (a whole file), else \
-/etc/sidegate/sidegate.toml. Every key has a variable, SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,f6g7h8i9j0, but for \
+/etc/sidegate/sidegate.toml. Every key has a variable, SIDEGATE_POLICY__PRIVATE_API_IDS=a1b2c3d4e5,k1l2m3n4o5, but for \
 those of [[endpoint]], [[discovery]] and [[upstream.zone]], which stand in a file.
 
 Exit codes: 0 done, 1 failure or not well, 64 wrong command line, 78 wrong configuration. SIGHUP reloads, SIGTERM drains.";

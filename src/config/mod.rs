@@ -66,7 +66,7 @@ pub struct Config {
     /// The names of `[[upstream.zone]]`, in order; their servers stand at the same positions in `dns.upstreams.zones`.
     pub zones: Vec<HostName>,
     pub dns: dns::Config,
-    /// Whether the operator wrote `upstream.vpc`. If not, the servers that resolv.conf had come before the default.
+    /// Whether the operator wrote `upstream.vpc`. If not, the servers that resolv.conf had take the place of the default.
     pub vpc_is_set: bool,
     /// Whether resolv.conf is pointed at us while we run.
     pub take_over: bool,
