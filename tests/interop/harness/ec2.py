@@ -13,15 +13,18 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 from . import clients
 from .commands import ADMIN_PORT, status
+from .dig import dig
 from .entrances import Entrance
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .matrix import packet
 from .processes import ProcessError, run, wait_until
 from .raw import ask
-from .supervisor import SO_RCVBUFFORCE, UNITS, Supervisor, listeners, setting
+from .supervisor import SO_RCVBUFFORCE, UNITS, Supervisor, lines, listeners, setting
+from .truth import sees_what_is_wrong, wrong
 from .world import ENDPOINT, LOCAL, PUBLIC, VPC, ZONE
 
 #: A stub resolver waits five seconds; whatever takes longer is lost.
@@ -29,6 +32,7 @@ PATIENCE = 5.0
 #: More than the queue of a socket holds.
 DATAGRAMS = 6000
 CONNECT_SOCKET = (socket.SOCK_STREAM, LOCAL, 3128)
+RESOLV_CONF = Path("/etc/resolv.conf")
 #: What each kind of a load has to come to; with less, nothing was tried.
 LEAST = {"UDP": 50, "TCP": 20, "CONNECT": 10}
 
@@ -94,6 +98,8 @@ class Load:
                 outcome = ""
             except ConnectionRefusedError:
                 outcome = "refused"
+            except WrongError as error:
+                outcome = f"wrong: {error}"
             except Exception as error:  # Whatever it was, there was no answer.
                 outcome = f"lost: {error!r}"
             self.ended[kind].append(outcome)
@@ -105,7 +111,7 @@ class Load:
                 asker.settimeout(PATIENCE)
                 asker.connect((LOCAL, 53))
                 asker.send(query(ident, name))
-                judge(ident, asker.recv(4096))
+                judge(ident, name, asker.recv(4096))
 
         self._each("UDP", number, once, 0.004)
 
@@ -115,7 +121,7 @@ class Load:
                 asked = query(ident, name)
                 asker.sendall(len(asked).to_bytes(2, "big") + asked)
                 length = int.from_bytes(replies.read(2), "big")
-                judge(ident, replies.read(length))
+                judge(ident, name, replies.read(length))
 
         self._each("TCP", number, once, 0.008)
 
@@ -136,24 +142,32 @@ class Load:
 
     def told(self):
         """In numbers, for the report."""
-        refused, lost = self.count("refused"), self.count("lost")
-        parts = (f"{kind} {len(ended)}, {refused[kind]} refused, {lost[kind]} lost" for kind, ended in self.ended.items())
+        refused, lost, wrong = self.count("refused"), self.count("lost"), self.count("wrong")
+        parts = (
+            f"{kind} {len(ended)}, {refused[kind]} refused, {lost[kind]} lost, {wrong[kind]} wrong"
+            for kind, ended in self.ended.items()
+        )
         return "; ".join(parts)
 
-    def too_small(self):
-        """A load that hardly asked loses nothing either."""
+    def unsound(self):
+        """What no load may be, whatever else is lost: one that hardly asked, that was misled, or that hangs."""
         found = [f"{kind}: {len(ended)} are no load" for kind, ended in self.ended.items() if len(ended) < LEAST[kind]]
+        found += [f"{kind}: {said}" for kind, ended in self.ended.items() for said in ended if said.startswith("wrong")]
         return found + [f"{thread.name} hangs" for thread in self._threads if thread.is_alive()]
 
     def problems(self):
         """Whatever was not answered, and a load that was none."""
-        return [f"{kind}: {outcome}" for kind, ended in self.ended.items() for outcome in ended if outcome] + self.too_small()
+        return [f"{kind}: {outcome}" for kind, ended in self.ended.items() for outcome in ended if outcome] + self.unsound()
 
 
-def judge(ident, reply):
-    """Each of the names has an address."""
-    if len(reply) < 12 or reply[:2] != ident.to_bytes(2, "big") or reply[3] & 0xF or reply[6:8] == b"\0\0":
-        raise OSError(f"wrong: {reply.hex()}")
+class WrongError(Exception):
+    """An answer came, and it leads elsewhere."""
+
+
+def judge(ident, name, reply):
+    """Each of the names has addresses of its own, and no other will do."""
+    if said := wrong(name, ident, reply):
+        raise WrongError(said)
 
 
 def post(path):
@@ -216,15 +230,16 @@ def changes(world, report, unit):
     told = f"POST /drain, /ready {before} then {after}, SIGTERM, exit {code}, and a start: {load.told()}"
     report.check(told, load.problems() + ([] if right else [f"{answer}"]))
 
-    gaps = []
+    gaps, codes = [], []
     with Load(world) as load:
         for _ in range(5):
-            code, began = unit.end(), time.monotonic()
+            codes.append(unit.end())
+            began = time.monotonic()
             unit.start()
             gaps.append(time.monotonic() - began)
             time.sleep(0.3)
-    longest = max(gaps)
-    report.check(f"started again 5 times, at most {longest:.1f} s without a process: {load.told()}", load.problems())
+    told = f"started again 5 times, each with exit 0, at most {max(gaps):.1f} s without a process: {load.told()}"
+    report.check(told, load.problems() + ([] if codes == [0] * 5 else [f"{codes}"]))
 
     with Load(world) as load:
         answer = post("/quitquitquit")
@@ -247,7 +262,7 @@ def killed(world, report, unit):
     most = {"UDP": 4 * 5, "TCP": 2 * 5, "CONNECT": 2 * 5}
     lost = load.count("lost")
     right = refused == 0 and all(lost[kind] <= most[kind] for kind in lost)
-    report.check(f"kill -9 and a start, 5 times: {load.told()}", load.too_small() if right else load.problems())
+    report.check(f"kill -9 and a start, 5 times: {load.told()}", load.unsound() if right else load.problems())
 
 
 def queue(report, unit):
@@ -272,7 +287,7 @@ def queue(report, unit):
     with contextlib.suppress(TimeoutError):
         while True:
             reply = asker.recv(4096)
-            judge(int.from_bytes(reply[:2], "big"), reply)
+            judge(int.from_bytes(reply[:2], "big"), PRIVATE, reply)
             waited.append(int.from_bytes(reply[:2], "big"))
     in_order = sorted(waited) == list(range(len(waited)))
     report.check(
@@ -303,6 +318,53 @@ def watched(report, unit):
     report.check("killed for it and started again: ready", status("/ready") == 200)
 
 
+def taken_over(world, report):
+    """resolv.conf by the shipped drop-ins, and the VPC's servers from the file as it was."""
+    report.section("EC2: resolv.conf taken over by the shipped drop-ins, kept through restarts, given back with the sockets")
+    mine = {key: value for key, value in environment(world).items() if key != "SIDEGATE_UPSTREAM__VPC"}
+    before = RESOLV_CONF.read_bytes()
+    as_leased = f"search corp.internal\nnameserver {VPC}\noptions timeout:2 attempts:5\n".encode()
+    RESOLV_CONF.write_bytes(as_leased)
+    unit = Supervisor(world, listeners("sidegate.socket"), mine)
+
+    def commands(name, key):
+        for _, *words in lines(name, key):
+            code, out, error = run([world.sidegate, *words], 20, env={**os.environ, **mine})
+            if code != 0:
+                raise ProcessError(f"{key}: {code} {out}{error}")
+
+    def start():
+        unit.start()
+        commands("sidegate.service", "ExecStartPost")
+
+    def leads_here():
+        servers = [line for line in RESOLV_CONF.read_text(encoding="utf-8").splitlines() if line.startswith("nameserver")]
+        return [] if servers == [f"nameserver {LOCAL}"] else RESOLV_CONF.read_text(encoding="utf-8")
+
+    try:
+        start()
+        report.check("after ExecStartPost it names Sidegate and nobody else", leads_here())
+        answer = dig("db.corp.internal", "A", "+short").text.split()
+        report.check("what only the VPC's resolver knows comes from the server that the file had", answer == ["10.53.7.7"] or f"{answer}")
+        with Load(world, connect=0) as load:
+            for end in (unit.end, unit.kill, unit.end):
+                end()
+                report.check("between two processes it names Sidegate still", leads_here())
+                start()
+        lost = load.count("lost")
+        right = not sum(load.count("refused").values()) and lost["UDP"] <= 4 and lost["TCP"] <= 2
+        report.check(f"two restarts and a kill -9: {load.told()}", load.unsound() if right else load.problems())
+        answer = dig("db.corp.internal", "A", "+short").text.split()
+        report.check("who starts on a file that was taken over finds the server in it", answer == ["10.53.7.7"] or f"{answer}")
+        code = unit.end()
+        commands("sidegate.socket", "ExecStopPost")
+        after = RESOLV_CONF.read_bytes()
+        report.check(f"exit {code}; with the sockets it is as it was, octet for octet", after == as_leased or f"{after}")
+    finally:
+        unit.close()
+        RESOLV_CONF.write_bytes(before)
+
+
 def without_sockets(world, report):
     """For comparison: the service that binds for itself."""
     report.section("EC2: without socket activation")
@@ -317,13 +379,16 @@ def without_sockets(world, report):
         with Load(world, connect=0) as load:
             unit.end()
             unit.start()
-        report.check(f"started again, with what that costs: {load.told()}", load.too_small())
+        report.check(f"started again, with what that costs: {load.told()}", load.unsound())
     finally:
         unit.close()
 
 
 def check(world, report, _short):
     report.section("EC2: the shipped configuration and socket unit under a supervisor")
+    seen = sees_what_is_wrong()
+    right = {PRIVATE: [True, False, False, False], GATEWAY: [False, True, False, False]}
+    report.check("a load sees an address that is not the name's", [] if seen == right else f"{seen}")
     gateways = Gateways(world, "ec2-gateways")
     gateways.start()
     sockets = [*listeners("sidegate.socket"), CONNECT_SOCKET]
@@ -339,6 +404,7 @@ def check(world, report, _short):
         queue(report, unit)
         watched(report, unit)
         unit.close()
+        taken_over(world, report)
         without_sockets(world, report)
     finally:
         unit.close()

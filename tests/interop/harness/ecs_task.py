@@ -230,7 +230,7 @@ class Load:
             for _ in range(self.EACH):
                 command = [*application.task.container(NOBODY), application.home / f"load-{library}"]
                 child = subprocess.Popen(
-                    [*map(str, command), PRIVATE, "wild.example.com"],
+                    [*map(str, command), PRIVATE, GATEWAY, "wild.example.com"],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -242,23 +242,26 @@ class Load:
         """Ends it and sums up."""
         for _, child in self._children:
             child.send_signal(signal.SIGTERM)
-        self.asked = self.lost = self.wrong = self.slowest = self.gap = 0
+        self.asked = self.lost = self.wrong = self.of_vpc = self.slowest = self.gap = 0
         for library, child in self._children:
             out, error = child.communicate(timeout=60)
             if child.returncode != 0:
                 raise ProcessError(f"load-{library}: {child.returncode} {out}{error[-500:]}")
-            asked, lost, wrong, slowest, gap = map(int, out.split())
+            asked, lost, wrong, of_vpc, slowest, gap = map(int, out.split())
+            self.of_vpc += of_vpc
             self.asked, self.lost, self.wrong = self.asked + asked, self.lost + lost, self.wrong + wrong
             self.slowest, self.gap = max(self.slowest, slowest), max(self.gap, gap)
             self.lines += [f"{library}: {line}" for line in error.splitlines()[:3]]
         return self
 
     def __str__(self):
-        return f"{self.asked} look-ups, {self.lost} lost, {self.wrong} wrong, slowest {self.slowest} ms"
+        as_before = f"{self.of_vpc} of the public API as the VPC's resolver has it, " if self.of_vpc else ""
+        return f"{self.asked} look-ups, {self.lost} lost, {self.wrong} wrong, {as_before}slowest {self.slowest} ms"
 
-    def none_lost(self, most_seconds=1.9):
-        """Problems, where nothing may be lost. A datagram that was lost and asked again is seen by the time: with the options
+    def none_lost(self, most_seconds=1.9, away=False):
+        """Problems, where nothing may be lost. While no Sidegate has the file, `away`, it leads to the VPC's resolver, which
+        gives the endpoint's addresses for every API; at any other time that is wrong. A datagram that was lost and asked again is seen by the time: with the options
         of BEFORE glibc asks again after 2 s. BIND does so after 1.2 s, for a datagram between the peers."""
-        if self.lost or self.wrong or self.asked < 100 or self.slowest > most_seconds * 1000:
+        if self.lost or self.wrong or self.of_vpc and not away or self.asked < 100 or self.slowest > most_seconds * 1000:
             return [str(self), *self.lines]
         return []

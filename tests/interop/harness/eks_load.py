@@ -15,6 +15,7 @@ import threading
 import time
 
 from .matrix import packet
+from .truth import misled, wrong
 
 #: Questions a second of one asker, and how many askers of each kind.
 RATE, ASKERS = 25, {"udp": 4, "tcp": 2, "getaddrinfo": 1}
@@ -68,8 +69,8 @@ class Load:
     def _ask(self, kind, name, rcode):
         if kind == "getaddrinfo":
             try:
-                socket.getaddrinfo(name, 443, family=socket.AF_INET, type=socket.SOCK_STREAM)
-                return "answered"
+                found = socket.getaddrinfo(name, 443, family=socket.AF_INET, type=socket.SOCK_STREAM)
+                return "wrong" if misled(name, [address[0] for *_, address in found]) else "answered"
             except socket.gaierror as error:
                 known = rcode == 3 and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
                 return "answered" if known else "refused" if error.errno == socket.EAI_AGAIN else "wrong"
@@ -82,7 +83,10 @@ class Load:
             return "silent"
         except OSError:
             return "refused"
-        right = reply[:2] == query[:2] and reply[3] & 0xF == rcode and (rcode or reply[6:8] != b"\0\0")
+        if rcode:
+            right = reply[:2] == query[:2] and reply[3] & 0xF == rcode
+        else:
+            right = not wrong(name, number, reply)
         return "answered" if right else "failed" if reply[3] & 0xF == 2 else "wrong"
 
     def asker(self, kind, first, place):

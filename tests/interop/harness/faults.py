@@ -9,6 +9,7 @@ from .compare import PLAIN
 from .dig import dig
 from .matrix import packet
 from .processes import wait_until
+from .truth import wrong
 from .world import ENDPOINT, LOCAL, PUBLIC, SECOND, TLS_NAME, UNBOUND, VPC, ZONE
 
 #: Stub resolvers give up after five seconds.
@@ -130,6 +131,8 @@ class Load:
         #: The longest that a question has waited for its answer, in seconds.
         self.slowest = 0.0
         self.problems = []
+        #: Those among them that had an answer, of another's addresses: never allowed.
+        self.misled = []
         self.running = True
         self._streams, self._server, self._fixed = streams, server, names
 
@@ -138,13 +141,14 @@ class Load:
         labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
         return packet(body=labels + b"\0\0\1\0\1", ident=ident)
 
-    def _judge(self, what, query, reply):
-        """Both kinds of names have two addresses or one; nothing else will do."""
+    def _judge(self, what, name, query, reply):
+        """Each name has addresses of its own; nothing else will do."""
         self.asked += 1
         if reply is None:
             self.problems.append(f"{what}: no reply")
-        elif reply[:2] != query[:2] or reply[3] & 0xF or reply[6:8] == b"\0\0":
-            self.problems.append(f"{what}: {reply.hex()}")
+        elif said := wrong(name, int.from_bytes(query[:2], "big"), reply):
+            self.misled.append(f"{what}: {said}")
+            self.problems.append(self.misled[-1])
 
     def _names(self, number):
         for turn in itertools.count():
@@ -173,7 +177,7 @@ class Load:
             except TimeoutError:
                 reply = None
             self.slowest = max(self.slowest, time.monotonic() - began)
-            self._judge(f"udp {name}", query, reply)
+            self._judge(f"udp {name}", name, query, reply)
         transport.close()
 
     async def _stream(self, number):
@@ -187,9 +191,9 @@ class Load:
                 length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), 6), "big")
                 reply = await asyncio.wait_for(reader.readexactly(length), 6)
             except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-                self._judge(f"tcp {name}: {error!r}", query, None)
+                self._judge(f"tcp {name}: {error!r}", name, query, None)
                 return
-            self._judge(f"tcp {name}", query, reply)
+            self._judge(f"tcp {name}", name, query, reply)
             await asyncio.sleep(0.005)
         writer.close()
 

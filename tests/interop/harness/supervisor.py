@@ -35,6 +35,15 @@ def setting(unit, section, key):
     return parser[section][key]
 
 
+def lines(unit, key):
+    """The command lines of one key in the drop-ins that we ship for a unit, without what systemd alone reads of them."""
+    told = "".join(path.read_text(encoding="utf-8") for path in sorted((UNITS / f"{unit}.d").glob("*.conf")))
+    found = [line.partition("=")[2] for line in told.splitlines() if line.startswith(f"{key}=")]
+    if not found:
+        raise ProcessError(f"{unit}.d has no {key}")
+    return [line.lstrip("-+").split() for line in found]
+
+
 class Supervisor:
     """One service and its sockets. What is started ends with the world."""
 
