@@ -36,6 +36,20 @@ pub enum Refusal {
     System { path: PathBuf, error: String },
 }
 
+impl Refusal {
+    /// Whether it stays so until an operator changes something: neither time nor another start cures it.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::Managed { .. }
+                | Self::NotAFile { .. }
+                | Self::NotPermitted { .. }
+                | Self::Immutable { .. }
+                | Self::ReadOnly { .. }
+        )
+    }
+}
+
 /// Who writes what the link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
