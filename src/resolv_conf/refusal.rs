@@ -53,6 +53,9 @@ impl Refusal {
 /// Who writes what the link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
+    /// Its stub: the file names systemd-resolved itself.
+    Stub,
+    /// The file names every server that systemd-resolved knows.
     Resolved,
     NetworkManager,
     Resolvconf,
@@ -62,7 +65,7 @@ pub enum Writer {
 impl std::fmt::Display for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Resolved => "systemd-resolved",
+            Self::Stub | Self::Resolved => "systemd-resolved",
             Self::NetworkManager => "NetworkManager",
             Self::Resolvconf => "resolvconf",
             Self::Other => "another program",
@@ -75,6 +78,9 @@ impl Writer {
     fn of(target: &Path) -> Option<Self> {
         let target = target.strip_prefix("/var").map_or(target.to_owned(), |below| Path::new("/").join(below));
         if let Ok(below) = target.strip_prefix("/run") {
+            if below == Path::new("systemd/resolve/stub-resolv.conf") {
+                return Some(Self::Stub);
+            }
             return Some(match below.components().next().and_then(|first| first.as_os_str().to_str()) {
                 Some("systemd") => Self::Resolved,
                 Some("NetworkManager") => Self::NetworkManager,
@@ -88,7 +94,7 @@ impl Writer {
 
     fn cure(self) -> &'static str {
         match self {
-            Self::Resolved => {
+            Self::Stub => {
                 "give systemd-resolved the zone instead, from systemd 258 by a dns-delegate drop-in, before by a link's \
                  DNS and domains (resolvectl); or put a copy of /run/systemd/resolve/resolv.conf in the place of the link"
             }
@@ -156,10 +162,12 @@ mod tests {
     #[test]
     fn who_writes_the_file_is_told_by_where_it_is() {
         for (target, writer) in [
-            ("/run/systemd/resolve/stub-resolv.conf", Some(Writer::Resolved)),
+            ("/run/systemd/resolve/stub-resolv.conf", Some(Writer::Stub)),
             ("/run/systemd/resolve/resolv.conf", Some(Writer::Resolved)),
             ("/var/run/NetworkManager/resolv.conf", Some(Writer::NetworkManager)),
             ("/run/resolvconf/resolv.conf", Some(Writer::Resolvconf)),
+            ("/run/systemd/resolv.conf", Some(Writer::Resolved)),
+            ("/var/run/systemd/resolve/stub-resolv.conf", Some(Writer::Stub)),
             ("/etc/resolvconf/run/resolv.conf", Some(Writer::Resolvconf)),
             ("/run/netconfig/resolv.conf", Some(Writer::Other)),
             ("/etc/resolv.conf.static", None),

@@ -240,3 +240,7 @@ fn whoever_keeps_the_file_locked_keeps_nobody_from_writing_it() {
     drop(lock);
     assert!(!change(&path, |text| install(text, OURS, false)).unwrap().was_locked);
 }
+    let every_server = folder.path().join("every_server");
+    symlink("/run/systemd/resolve/resolv.conf", &every_server).unwrap();
+        // Beside the VPC's servers, as resolved would list us, we would be asked now and then.
+        (every_server, "which systemd-resolved writes: put a copy of that file in the place of the link"),
