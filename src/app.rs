@@ -258,7 +258,7 @@ impl App {
         self.supervision.reload_begins().await;
     }
 
-    /// Takes up the servers that another program has put into resolv.conf.
+    /// Takes up the servers that resolv.conf has by now.
     fn ask_others(&mut self, servers: &[IpAddr]) {
         let mut dns = self.plane.config().clone();
         let servers = vpc_servers(servers, &dns.listen, self.surroundings.name_server_port);
