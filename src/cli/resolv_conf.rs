@@ -34,6 +34,11 @@ pub(super) async fn install(config: &Config, surroundings: &Surroundings) -> any
         }
         Installed::Now { address, former } => {
             let former: Vec<String> = former.iter().map(ToString::to_string).collect();
+            if former.is_empty() {
+                complain(format!(
+                    "warning: {path} named no other server, and restore leaves it so: set upstream.vpc to the VPC's servers"
+                ));
+            }
             let former = if former.is_empty() { "no other server".to_owned() } else { former.join(", ") };
             say(format!("{path} leads to {address}, in place of {former}"));
             if !config.default_upstream_is_set && !config.take_over {

@@ -127,7 +127,10 @@ impl Watcher {
     /// Says what became of a file that others have us resolve names by, and leaves it as it is.
     async fn report(&mut self, text: &[u8]) {
         match resolv_conf::look(text) {
-            Text::Taken(Taken { address, is_intact: true, .. }) if self.place.is_ours(address) => self.is_ours(),
+            Text::Taken(Taken { address, is_intact: true, .. }) if self.place.is_ours(address) => {
+                self.place.see(text);
+                self.is_ours();
+            }
             Text::Taken(Taken { address, leads_there: true, .. }) if !self.place.is_ours(address) => self.is_not_ours(),
             _ if self.has_it => {
                 self.is_not_ours();
@@ -139,9 +142,6 @@ impl Watcher {
         }
     }
 
-    async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
-        let text = match text {
-            Ok(text) => text,
     fn tell_servers(&self, text: &[u8]) {
         let servers = resolv_conf::former_servers(text);
         self.news.send_if_modified(|before| {
@@ -153,6 +153,9 @@ impl Watcher {
         });
     }
 
+    async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
+        let text = match text {
+            Ok(text) => text,
             Err(error) => {
                 // What nobody can read leads nobody here.
                 if self.has_it {
@@ -164,6 +167,7 @@ impl Watcher {
         };
         match resolv_conf::look(&text) {
             Text::Taken(Taken { address, is_intact: true, .. }) if address == self.place.address => {
+                self.place.see(&text);
                 self.is_ours();
                 return Ok(());
             }
@@ -212,9 +216,17 @@ impl Watcher {
 
     async fn take(&mut self, replaces: bool) -> anyhow::Result<()> {
         real_answer::ask(self.place.listener()).await?;
-        if let Step::Write(_) = self.place.install(replaces).await?.step {
+        if let Step::Write(text) = self.place.install(replaces).await?.step {
             self.totals.writes.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(path = %self.place.path.display(), address = %self.place.address, "resolv.conf leads here");
+            let path = self.place.path.display();
+            tracing::info!(%path, address = %self.place.address, "resolv.conf leads here");
+            if resolv_conf::former_servers(&text).into_iter().all(|server| self.place.is_ours(server)) {
+                tracing::warn!(
+                    %path,
+                    "resolv.conf named no other server, and we saw none in it before: the VPC's servers stay those that \
+                     there are, and at the end it is put back as it was: set upstream.vpc, and write a server into it"
+                );
+            }
             self.is_ours();
         }
         Ok(())
