@@ -299,6 +299,9 @@ impl App {
         refuse_unused(&self.inherited, &config)?;
         let in_force = self.take_over.as_ref().map(TakeOver::place);
         let place = place(&config, &self.surroundings, in_force).await?;
+        if let Some(in_force) = in_force {
+            in_force.make_way(place.as_ref()).await?;
+        }
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);
