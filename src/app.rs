@@ -258,7 +258,7 @@ impl App {
         self.supervision.reload_begins().await;
     }
 
-    /// Takes up the servers that another program has put into resolv.conf.
+    /// Takes up the servers that resolv.conf has by now.
     fn ask_others(&mut self, servers: &[IpAddr]) {
         let mut dns = self.plane.config().clone();
         let servers = vpc_servers(servers, &dns.listen, self.surroundings.name_server_port);
@@ -299,6 +299,9 @@ impl App {
         refuse_unused(&self.inherited, &config)?;
         let in_force = self.take_over.as_ref().map(TakeOver::place);
         let place = place(&config, &self.surroundings, in_force).await?;
+        if let Some(in_force) = in_force {
+            in_force.make_way(place.as_ref()).await?;
+        }
         let discovery = discovery_config(&config, &self.surroundings).await?;
         let before = Arc::clone(&self.discovery.borrow());
         let predecessor = Arc::clone(&before);

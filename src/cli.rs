@@ -26,6 +26,8 @@ use crate::app::Surroundings;
 use crate::config::{Config, ConfigErrors, Inputs};
 use crate::dns;
 
+/// Something that another try may mend.
+const FAILURE: u8 = 1;
 /// A wrong command line, EX_USAGE.
 const USAGE: u8 = 64;
 /// A wrong configuration, EX_CONFIG.

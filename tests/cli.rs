@@ -49,13 +49,22 @@ fn free_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A resolv.conf as `install` leaves it.
+fn taken_over(before: &[u8]) -> Vec<u8> {
+    let address = [127, 0, 0, 1].into();
+    let us = sidegate::resolv_conf::Us { address, is_us: &|server| server == address, seen: None };
+    match sidegate::resolv_conf::install(before, &us, false) {
+        sidegate::resolv_conf::Step::Write(taken) => taken,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn resolv_conf_is_put_back_whatever_the_configuration_is_and_left_alone_where_it_is_not_ours() {
     let lab = Lab::new("no_such_key = 1");
     let file = lab.file.with_file_name("resolv.conf");
     let before = b"search a\r\nnameserver 10.0.0.2";
-    let step = sidegate::resolv_conf::install(before, [127, 0, 0, 1].into(), false);
-    let sidegate::resolv_conf::Step::Write(taken) = step else { panic!("{step:?}") };
+    let taken = taken_over(before);
     std::fs::write(&file, taken).unwrap();
     let restore = || run(lab.command(&["resolv-conf", "restore", "--file", file.to_str().unwrap()]));
     let (code, out, _) = restore();
@@ -72,8 +81,7 @@ fn a_restore_that_is_killed_at_any_moment_leaves_a_file_that_the_next_one_puts_r
     let lab = Lab::new("");
     let file = lab.file.with_file_name("resolv.conf");
     let before = b"search a\nnameserver 10.0.0.2";
-    let step = sidegate::resolv_conf::install(before, [127, 0, 0, 1].into(), false);
-    let sidegate::resolv_conf::Step::Write(taken) = step else { panic!("{step:?}") };
+    let taken = taken_over(before);
     let restore = || lab.command(&["resolv-conf", "restore", "--file", file.to_str().unwrap()]);
     for pause in 0..30 {
         std::fs::write(&file, &taken).unwrap();

@@ -77,6 +77,12 @@ impl Lab {
         Config { take_over, ..config }
     }
 
+    /// Who is installed by the command asks a resolver that is there.
+    fn installed(&self, ip: [u8; 4]) -> Config {
+        let config = self.config(ip, false);
+        Config { default_upstream: Upstream::Vpc, default_upstream_is_set: true, ..config }
+    }
+
     /// Starts one that takes the file over, and waits until it has.
     async fn start(&self, ip: [u8; 4]) -> App {
         let app = App::start(self.config(ip, true), self.around()).await.unwrap();
@@ -180,9 +186,7 @@ async fn another_programs_rewrite_is_counted_and_redone_and_its_servers_are_aske
 #[tokio::test]
 async fn without_take_over_a_rewrite_of_what_was_installed_is_counted_and_left_as_it_is() {
     let lab = Lab::new().await;
-    let mut config = lab.config(US, false);
-    // Who is installed asks a resolver that is there.
-    (config.default_upstream, config.default_upstream_is_set) = (Upstream::Vpc, true);
+    let config = lab.installed(US);
     let mut app = App::start(config.clone(), lab.around()).await.unwrap();
     timeout(PATIENCE, app.is_ready()).await.unwrap();
     let totals = app.take_over_totals();
@@ -205,6 +209,82 @@ async fn without_take_over_a_rewrite_of_what_was_installed_is_counted_and_left_a
     assert_eq!(seen(), (true, 2));
     drop(app);
     assert_eq!((lab.text(), totals.writes(), totals.leads_to_us()), (installed, 0, false));
+}
+
+#[tokio::test]
+async fn servers_that_another_program_puts_in_are_asked_without_a_reload_whoever_takes_the_file() {
+    let lab = Lab::new().await;
+    let config = lab.installed(US);
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    install(&config, &lab.around()).await.unwrap();
+    assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
+    let asked = async |db| {
+        while lab.resolve("db.corp.internal").await != [ip(db)] {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let again = async |before: &[u8], db| {
+        fs::write(lab.file(), before).unwrap();
+        let installed = install(&config, &lab.around()).await.unwrap();
+        assert!(matches!(installed, Installed::Now { .. }), "{installed:?}");
+        timeout(PATIENCE, asked(db)).await.unwrap();
+    };
+    let dhcp = DnsServer::start_at(([127, 0, 0, 6], lab.port).into(), zones([10, 6, 6, 6])).await.unwrap();
+    attend(&mut app, again(b"nameserver 127.0.0.6\n", [10, 6, 6, 6])).await;
+    // Where those of before are gone it can be installed again only because they are not asked any more.
+    drop(dhcp);
+    let _third = DnsServer::start_at(([127, 0, 0, 7], lab.port).into(), zones([10, 7, 7, 7])).await.unwrap();
+    attend(&mut app, again(b"nameserver 127.0.0.7\n", [10, 7, 7, 7])).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_an_installed_file_leads_to_does_not_go_by_a_reload() {
+    let lab = Lab::new().await;
+    let config = lab.installed(US);
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    install(&config, &lab.around()).await.unwrap();
+    let (installed, us, other) = (lab.text(), SocketAddr::from((US, lab.port)), [127, 0, 0, 2]);
+    let mut without = lab.installed(US);
+    without.dns.listen.clear();
+    for gone in [lab.installed(other), without] {
+        let error = format!("{:#}", app.reload(gone).await.unwrap_err());
+        let wanted =
+            format!("where nobody would answer any more: keep {us}, or run `sidegate resolv-conf restore` first");
+        assert!(error.starts_with("dns.listen: ") && error.ends_with(&wanted), "{error}");
+        assert_eq!((app.dns_addresses(), lab.text()), (vec![us], installed.clone()));
+        assert_eq!(lab.resolve("db.corp.internal").await, [ip([10, 5, 5, 5])]);
+    }
+    // More listeners, or one by which the same address answers, are about something else.
+    let mut more = config.clone();
+    more.dns.listen.push((other, lab.port).into());
+    app.reload(more).await.unwrap();
+    fs::write(lab.file(), BEFORE).unwrap();
+    app.reload(lab.installed(other)).await.unwrap();
+    assert_eq!(app.dns_addresses(), [SocketAddr::from((other, lab.port))]);
+}
+
+#[tokio::test]
+async fn who_writes_the_file_anew_from_what_it_reads_in_it_does_not_make_us_forget_the_servers() {
+    let lab = Lab::new().await;
+    // One that others installed, whose configuration then turns it on.
+    let config = lab.installed(US);
+    let mut app = App::start(config.clone(), lab.around()).await.unwrap();
+    timeout(PATIENCE, app.is_ready()).await.unwrap();
+    install(&config, &lab.around()).await.unwrap();
+    let totals = app.take_over_totals();
+    lab.until("seen", |_| totals.leads_to_us()).await;
+    let parsed = b"search corp.internal\noptions ndots:2\nnameserver 127.0.0.1\n";
+    fs::write(lab.file(), parsed).unwrap();
+    app.reload(lab.config(US, true)).await.unwrap();
+    for writes in 1..3 {
+        lab.until("taken over again", |text| text != parsed && totals.writes() == writes).await;
+        assert_eq!(former_servers(&lab.text()), [ip([127, 0, 0, 5])]);
+        fs::write(lab.file(), parsed).unwrap();
+    }
+    lab.end(app).await;
+    assert_eq!(lab.text(), BEFORE, "also where we end before we have looked");
 }
 
 #[tokio::test]

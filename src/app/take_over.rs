@@ -1,6 +1,7 @@
 //! resolv.conf leads to us: at once by `sidegate resolv-conf install`, for as long as we run by `dns.take_over`. Either way
 //! it is noticed when another program makes it lead elsewhere.
 
+mod fight;
 mod place;
 mod watch;
 
@@ -21,6 +22,8 @@ use crate::resolv_conf::{Step, former_servers};
 /// A Sidegate that just came up is given this long until its first answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often the file is looked at.
+const POLL: Duration = Duration::from_secs(1);
 
 /// How it went with resolv.conf since the start, over all configurations.
 #[derive(Debug, Default)]

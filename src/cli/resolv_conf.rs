@@ -13,7 +13,7 @@ pub(super) const MANUAL: &str = "\
 install asks the running Sidegate first: only where names are resolved the file is changed. Its former text stays in it \
 as comments, and restore puts that back to the byte. Both change nothing where there is nothing to change.
 
-In a systemd unit: ExecStartPost=+sidegate resolv-conf install, ExecStopPost=+sidegate resolv-conf restore. In a \
+In a systemd unit: ExecStartPost=-+sidegate resolv-conf install, and restore once it has stopped, as in config/systemd. In a \
 container that may write the file, dns.take_over = true does both by itself. See RESOLV_CONF.md.";
 
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
@@ -34,6 +34,11 @@ pub(super) async fn install(config: &Config, surroundings: &Surroundings) -> any
         }
         Installed::Now { address, former } => {
             let former: Vec<String> = former.iter().map(ToString::to_string).collect();
+            if former.is_empty() {
+                complain(format!(
+                    "warning: {path} named no other server, and restore leaves it so: set upstream.vpc to the VPC's servers"
+                ));
+            }
             let former = if former.is_empty() { "no other server".to_owned() } else { former.join(", ") };
             say(format!("{path} leads to {address}, in place of {former}"));
             if !config.default_upstream_is_set && !config.take_over {

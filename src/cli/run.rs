@@ -9,10 +9,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::complain;
+use super::{CONFIG, FAILURE, complain};
 use crate::app::{App, Supervisor, Surroundings};
 use crate::config::{Config, DEFAULT_FILE, Inputs};
 use crate::logging::Logging;
+use crate::resolv_conf::Refusal;
 
 /// Threads for everything but the UDP workers: what they do is wait.
 const MAX_THREADS: usize = 4;
@@ -44,9 +45,15 @@ pub(super) fn run(config: Config, path: Option<&Path>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format!("{error:#}"));
-            ExitCode::FAILURE
+            code(&error).into()
         }
     }
+}
+
+/// With which code a start ends that failed. A `dns.take_over` where the file never may be written is a wrong configuration,
+/// which no supervisor should try again.
+fn code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref().is_some_and(Refusal::is_lasting) { CONFIG } else { FAILURE }
 }
 
 async fn serve(supervisor: Supervisor, config: Config, path: Option<&Path>, logging: &Logging) -> anyhow::Result<()> {
@@ -157,6 +164,16 @@ fn raise_open_files() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_may_never_be_taken_over_is_a_wrong_configuration_and_one_that_is_not_there_yet_is_none() {
+        let path = std::path::PathBuf::from("/etc/resolv.conf");
+        let of = |refusal: Refusal| code(&anyhow::Error::from(refusal).context("dns.take_over"));
+        assert_eq!(of(Refusal::NotPermitted { path: path.clone() }), CONFIG);
+        assert_eq!(of(Refusal::ReadOnly { path: path.clone() }), CONFIG);
+        assert_eq!(of(Refusal::Missing { path }), FAILURE);
+        assert_eq!(code(&anyhow::anyhow!("no region")), FAILURE);
+    }
 
     #[test]
     fn a_file_that_is_empty_or_gone_is_no_wish_for_the_defaults() {

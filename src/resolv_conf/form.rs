@@ -49,6 +49,17 @@ pub struct Taken {
     pub leads_there: bool,
 }
 
+/// The Sidegate that takes a file over.
+#[derive(Clone, Copy)]
+pub struct Us<'a> {
+    /// Where the file is to lead.
+    pub address: IpAddr,
+    /// Whether a server is one of our listeners.
+    pub is_us: &'a dyn Fn(IpAddr) -> bool,
+    /// The former text as we last saw it, if that named another server than us.
+    pub seen: Option<&'a [u8]>,
+}
+
 /// What there is to do with a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -74,31 +85,76 @@ pub fn look(text: &[u8]) -> Text {
     Text::Free
 }
 
-/// How to have names resolved at `address`. The Sidegate that has the file already gives way only if `replaces`.
-pub fn install(text: &[u8], address: IpAddr, replaces: bool) -> Step {
+/// How to have names resolved by us. Another Sidegate that has the file gives way only if `replaces`.
+pub fn install(text: &[u8], us: &Us<'_>, replaces: bool) -> Step {
     match look(text) {
-        Text::Free => Step::Write(taken_over(settled(text), address)),
-        Text::Taken(taken) if taken.address == address && taken.is_intact => Step::Nothing,
-        Text::Taken(taken) if taken.address != address && taken.leads_there && !replaces => {
+        Text::Free => Step::Write(taken_over(&without_us(settled(text), us), us.address)),
+        Text::Taken(taken) if taken.address == us.address && taken.is_intact => Step::Nothing,
+        Text::Taken(taken) if taken.leads_there && !replaces && !(us.is_us)(taken.address) => {
             Step::Neighbour(taken.address)
         }
-        Text::Taken(taken) => Step::Write(taken_over(&taken.former, address)),
+        Text::Taken(taken) => Step::Write(taken_over(&without_us(&taken.former, us), us.address)),
         Text::Unknown => Step::Unknown,
     }
 }
 
-/// How to have the file as it was. With `of`, only where the Sidegate at this address has it.
-pub fn put_back(text: &[u8], of: Option<IpAddr>) -> Step {
+/// How to have the file as it was. With `of`, only where that Sidegate has it.
+pub fn put_back(text: &[u8], of: Option<&Us<'_>>) -> Step {
     match look(text) {
-        Text::Taken(taken) if of.is_some_and(|address| address != taken.address) => Step::Neighbour(taken.address),
+        Text::Taken(taken) if of.is_some_and(|us| !(us.is_us)(taken.address)) => Step::Neighbour(taken.address),
         // Somebody else made it lead elsewhere: that is what they want.
         Text::Taken(taken) if !taken.leads_there => Step::Nothing,
-        Text::Taken(taken) => Step::Write(taken.former),
-        // Only what a write that was killed has left.
-        Text::Free if settled(text).len() < text.len() => Step::Write(settled(text).to_vec()),
-        Text::Free => Step::Nothing,
+        Text::Taken(taken) => Step::Write(of.map(|us| without_us(&taken.former, us)).unwrap_or(taken.former)),
+        Text::Free => {
+            let whole = settled(text);
+            // Who reads the file and writes it anew leaves our line, and not our comments.
+            let ours = of.filter(|us| us.seen.is_some() && lines(whole).any(|line| us.is_in(line)));
+            let before = ours.map_or_else(|| whole.to_vec(), |us| without_us(whole, us));
+            // Otherwise there is at most what a write that was killed has left.
+            if before == text { Step::Nothing } else { Step::Write(before) }
+        }
         Text::Unknown => Step::Unknown,
     }
+}
+
+impl std::fmt::Debug for Us<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Us").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Us<'_> {
+    fn is_in(&self, line: Line<'_>) -> bool {
+        matches!(line, Line::NameServer(NameServer { address, zone: None }) if (self.is_us)(address))
+    }
+}
+
+/// A text as others are to find it once we are gone: where it names us, nobody answers then. One that names nobody else gets
+/// the servers that we saw before; if we saw none, it stays as it is.
+fn without_us(text: &[u8], us: &Us<'_>) -> Vec<u8> {
+    let is_server = |line: Line<'_>| matches!(line, Line::NameServer(_));
+    let mut others = picked(text, |line| !us.is_in(line));
+    match us.seen {
+        _ if lines(&others).any(is_server) => others,
+        None => text.to_vec(),
+        // It has nothing that was not there before.
+        Some(seen) if lines(&others).all(|line| line == Line::Other || lines(seen).any(|before| before == line)) => {
+            seen.to_vec()
+        }
+        Some(seen) => {
+            if !others.ends_with(b"\n") {
+                others.push(b'\n');
+            }
+            others.extend(picked(seen, is_server));
+            others
+        }
+    }
+}
+
+/// The lines that are wanted, as they stand.
+fn picked(text: &[u8], is_wanted: impl Fn(Line<'_>) -> bool) -> Vec<u8> {
+    let pairs = text.split_inclusive(|octet| *octet == b'\n').zip(lines(text));
+    pairs.filter(|(_, line)| is_wanted(*line)).flat_map(|(octets, _)| octets.iter().copied()).collect()
 }
 
 /// `content`, made at least `length` octets long by what no resolver reads: written over a longer text it leaves nothing of

@@ -16,7 +16,7 @@ mod refusal;
 use std::net::IpAddr;
 use std::path::Path;
 
-pub use form::{Step, Taken, Text, install, look, put_back};
+pub use form::{Step, Taken, Text, Us, install, look, put_back};
 pub use in_place::{Change, change, check};
 pub use line::{Line, NameServer, lines, name_servers};
 pub use refusal::Refusal;

@@ -18,7 +18,7 @@ pub enum Refusal {
     #[error("{} is longer than 64 KiB: leave out what no resolver reads", .path.display())]
     TooLong { path: PathBuf },
     #[error(
-        "{} may not be written by this user: run as root; in a systemd unit by ExecStartPost=+, in a container as user 0",
+        "{} may not be written by this user: run as root; in a systemd unit by ExecStartPost=-+, in a container as user 0",
         .path.display()
     )]
     NotPermitted { path: PathBuf },
@@ -26,7 +26,7 @@ pub enum Refusal {
     Immutable { path: PathBuf },
     #[error(
         "{} is on a read-only file system: in a container turn readonlyRootFilesystem off for this one container, or set \
-         HTTPS_PROXY for the application instead; in a systemd unit use ExecStartPost=+sidegate resolv-conf install",
+         HTTPS_PROXY for the application instead; in a systemd unit use ExecStartPost=-+sidegate resolv-conf install",
         .path.display()
     )]
     ReadOnly { path: PathBuf },
@@ -36,9 +36,26 @@ pub enum Refusal {
     System { path: PathBuf, error: String },
 }
 
+impl Refusal {
+    /// Whether it stays so until an operator changes something: neither time nor another start cures it.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::Managed { .. }
+                | Self::NotAFile { .. }
+                | Self::NotPermitted { .. }
+                | Self::Immutable { .. }
+                | Self::ReadOnly { .. }
+        )
+    }
+}
+
 /// Who writes what the link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
+    /// Its stub: the file names systemd-resolved itself.
+    Stub,
+    /// The file names every server that systemd-resolved knows.
     Resolved,
     NetworkManager,
     Resolvconf,
@@ -48,7 +65,7 @@ pub enum Writer {
 impl std::fmt::Display for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Resolved => "systemd-resolved",
+            Self::Stub | Self::Resolved => "systemd-resolved",
             Self::NetworkManager => "NetworkManager",
             Self::Resolvconf => "resolvconf",
             Self::Other => "another program",
@@ -61,6 +78,9 @@ impl Writer {
     fn of(target: &Path) -> Option<Self> {
         let target = target.strip_prefix("/var").map_or(target.to_owned(), |below| Path::new("/").join(below));
         if let Ok(below) = target.strip_prefix("/run") {
+            if below == Path::new("systemd/resolve/stub-resolv.conf") {
+                return Some(Self::Stub);
+            }
             return Some(match below.components().next().and_then(|first| first.as_os_str().to_str()) {
                 Some("systemd") => Self::Resolved,
                 Some("NetworkManager") => Self::NetworkManager,
@@ -74,10 +94,12 @@ impl Writer {
 
     fn cure(self) -> &'static str {
         match self {
-            Self::Resolved => {
+            Self::Stub => {
                 "give systemd-resolved the zone instead, from systemd 258 by a dns-delegate drop-in, before by a link's \
                  DNS and domains (resolvectl); or put a copy of /run/systemd/resolve/resolv.conf in the place of the link"
             }
+            // Given us as one more server, it would list us beside the VPC's, which programs would go on asking.
+            Self::Resolved => "put a copy of that file in the place of the link",
             Self::NetworkManager => {
                 "set dns=none in NetworkManager.conf and put a copy in the place of the link; or give it Sidegate as \
                  ipv4.dns with ipv4.ignore-auto-dns=yes"
@@ -142,8 +164,10 @@ mod tests {
     #[test]
     fn who_writes_the_file_is_told_by_where_it_is() {
         for (target, writer) in [
-            ("/run/systemd/resolve/stub-resolv.conf", Some(Writer::Resolved)),
+            ("/run/systemd/resolve/stub-resolv.conf", Some(Writer::Stub)),
             ("/run/systemd/resolve/resolv.conf", Some(Writer::Resolved)),
+            ("/run/systemd/resolv.conf", Some(Writer::Resolved)),
+            ("/var/run/systemd/resolve/stub-resolv.conf", Some(Writer::Stub)),
             ("/var/run/NetworkManager/resolv.conf", Some(Writer::NetworkManager)),
             ("/run/resolvconf/resolv.conf", Some(Writer::Resolvconf)),
             ("/etc/resolvconf/run/resolv.conf", Some(Writer::Resolvconf)),
@@ -154,5 +178,18 @@ mod tests {
             assert_eq!(Writer::of(Path::new(target)), writer, "{target}");
         }
         assert_eq!(without_dots(Path::new("/etc/../run/./x")), Path::new("/run/x"));
+    }
+
+    #[test]
+    fn a_unit_is_advised_what_the_shipped_one_does() {
+        let shipped = "config/systemd/sidegate.service.d/take-over.conf";
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped)).unwrap();
+        let path = PathBuf::from("/etc/resolv.conf");
+        for refusal in [Refusal::NotPermitted { path: path.clone() }, Refusal::ReadOnly { path }] {
+            assert!(
+                shipped.contains("ExecStartPost=-+/") && refusal.to_string().contains("ExecStartPost=-+"),
+                "{refusal}"
+            );
+        }
     }
 }

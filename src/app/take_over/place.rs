@@ -8,7 +8,7 @@ use crate::app::Surroundings;
 use crate::config::Config;
 use crate::interfaces;
 use crate::policy::as_seen_from_here;
-use crate::resolv_conf::{self, Change, Refusal, Step, Text};
+use crate::resolv_conf::{self, Change, Refusal, Step, Taken, Text, Us, name_servers};
 
 /// resolv.conf, and our address in it.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(in crate::app) struct Place {
     listeners: Mutex<Vec<SocketAddr>>,
     /// Whether the file is ours to keep and to give back (`dns.take_over`). If not, we only look.
     is_kept: bool,
+    /// What stood in the file before it led to us, as last seen, if that named another server than us.
+    seen: Mutex<Option<Vec<u8>>>,
     /// Whether the file was given back for good: a write that is late must not come after that.
     is_over: Mutex<bool>,
 }
@@ -50,12 +52,53 @@ impl Place {
             )
         })?;
         let (path, is_kept) = (surroundings.resolv_conf.clone(), config.take_over);
-        Ok(Self { path, address, port, listeners: Mutex::new(listeners), is_kept, is_over: Mutex::default() })
+        let (listeners, seen, is_over) = (Mutex::new(listeners), Mutex::default(), Mutex::default());
+        Ok(Self { path, address, port, listeners, is_kept, seen, is_over })
     }
 
     /// Takes up which listeners there are now beside the one that the file is to lead to.
     pub(in crate::app) fn follow(&self, other: &Self) {
         *self.listeners.lock().unwrap_or_else(PoisonError::into_inner) = other.listeners();
+    }
+
+    /// Hands over to the place of another configuration, if there is one, what was seen of the file.
+    ///
+    /// # Errors
+    /// The file leads to a listener that would go, and it is not ours to make it lead elsewhere.
+    pub(in crate::app) async fn make_way(&self, next: Option<&Self>) -> anyhow::Result<()> {
+        if let Some(next) = next {
+            next.seen.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.seen());
+        }
+        if self.is_kept || next.is_some_and(|next| next.is_kept) {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let text = tokio::task::spawn_blocking(move || resolv_conf::read(&path)).await?.unwrap_or_default();
+        match resolv_conf::look(&text) {
+            Text::Taken(Taken { address, leads_there: true, .. })
+                if self.is_ours(address) && !next.is_some_and(|next| next.is_ours(address)) =>
+            {
+                anyhow::bail!(
+                    "dns.listen: {} leads to {address}, where nobody would answer any more: keep {}, or run \
+                     `sidegate resolv-conf restore` first",
+                    self.path.display(),
+                    self.listener_at(address)
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes up what stood in a file that leads to us.
+    pub(super) fn see(&self, text: &[u8]) {
+        let Text::Taken(Taken { former, .. }) = resolv_conf::look(text) else { return };
+        if name_servers(&former).into_iter().any(|server| !self.is_ours(server)) {
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(former);
+        }
+    }
+
+    fn seen(&self) -> Option<Vec<u8>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn listeners(&self) -> Vec<SocketAddr> {
@@ -74,14 +117,6 @@ impl Place {
             self.listeners().into_iter().any(|listener| interfaces::reaches(server, listener, own))
         };
         server == self.address || reached(&own())
-    }
-
-    /// Where the file leads, if that is one of our listeners.
-    fn ours_in(&self, text: &[u8]) -> Option<IpAddr> {
-        match resolv_conf::look(text) {
-            Text::Taken(taken) => Some(taken.address).filter(|address| self.is_ours(*address)),
-            _ => None,
-        }
     }
 
     pub(super) fn listener(&self) -> SocketAddr {
@@ -112,13 +147,12 @@ impl Place {
             if *is_over {
                 return Ok(Change { before: Vec::new(), step: Step::Nothing, was_locked: false });
             }
-            place.change(|text| {
-                // One of ours is no other, whoever listened there when the file was written.
-                let replaces = replaces || place.ours_in(text).is_some();
-                resolv_conf::install(text, place.address, replaces)
-            })
+            place.change(|text, us| resolv_conf::install(text, us, replaces))
         });
         let change = change.await??;
+        if let Step::Write(text) = &change.step {
+            self.see(text);
+        }
         if change.step == Step::Unknown {
             return Err(Refusal::Unknown { path: self.path.clone() }.into());
         }
@@ -132,8 +166,11 @@ impl Place {
     }
 
     /// Blocks.
-    fn change(&self, decide: impl FnOnce(&[u8]) -> Step) -> Result<Change, Refusal> {
-        let change = resolv_conf::change(&self.path, decide)?;
+    fn change(&self, decide: impl FnOnce(&[u8], &Us<'_>) -> Step) -> Result<Change, Refusal> {
+        // Any of our listeners, whoever listened there when the file was written.
+        let (is_us, seen) = (|server| self.is_ours(server), self.seen());
+        let us = Us { address: self.address, is_us: &is_us, seen: seen.as_deref() };
+        let change = resolv_conf::change(&self.path, |text| decide(text, &us))?;
         if change.was_locked {
             tracing::warn!(path = %self.path.display(), "another program keeps resolv.conf locked: not waited for any longer");
         }
@@ -149,7 +186,7 @@ impl Place {
         if std::mem::replace(&mut *is_over, true) {
             return false;
         }
-        match self.change(|text| resolv_conf::put_back(text, self.ours_in(text).or(Some(self.address)))) {
+        match self.change(|text, us| resolv_conf::put_back(text, Some(us))) {
             Ok(Change { step: Step::Write(_), .. }) => {
                 tracing::info!(path = %self.path.display(), "resolv.conf is as it was");
                 true

@@ -1,5 +1,5 @@
 //! `dns.take_over` at work: takes the file once names are resolved here, sees what others do to it, gives it back. Without
-//! it, where `sidegate resolv-conf install` took the file, only says what others do to it.
+//! it, only says what others do to a file that `sidegate resolv-conf install` took. Either way its servers are news.
 //!
 //! The file is read once a second: what is told of changes gets lost where it is a mount, as in every container.
 
@@ -12,19 +12,16 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{Place, Totals};
+use super::fight::Fight;
+use super::{POLL, Place, Totals};
 use crate::admin::Block;
 use crate::dns::real_answer;
 use crate::resolv_conf::{self, Step, Taken, Text};
 
 /// How long the end waits for the file: twice the second that a lock is waited for, and what a slow disk takes.
 const LAST_WRITE: Duration = Duration::from_secs(4);
-const POLL: Duration = Duration::from_secs(1);
 /// A neighbour that did not answer this often in a row has left the file behind.
 const SILENCES: u32 = 3;
-/// A rewrite so soon after another one is a fight: each time we wait twice as long, up to [`LONGEST`].
-const QUIET: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// The file is ours until this is dropped, if it is ours to keep.
 #[derive(Debug)]
@@ -57,7 +54,7 @@ impl TakeOver {
         &self.place
     }
 
-    /// Returns when another program has put other servers into the file.
+    /// Returns when the file has other servers than before.
     pub(in crate::app) async fn other_servers(&mut self) -> Vec<IpAddr> {
         match self.servers.changed().await {
             Ok(()) => self.servers.borrow_and_update().clone(),
@@ -95,7 +92,7 @@ struct Watcher {
     place: Arc<Place>,
     taken: Option<Block>,
     totals: Arc<Totals>,
-    /// The servers of a file that others wrote.
+    /// The servers of the file, as others wrote or `sidegate resolv-conf install` kept them.
     news: watch::Sender<Vec<IpAddr>>,
     /// The file led to us when we last looked.
     has_it: bool,
@@ -113,9 +110,13 @@ impl Watcher {
             let path = self.place.path.clone();
             let read = tokio::task::spawn_blocking(move || resolv_conf::read(&path)).await;
             let text = read.map_err(anyhow::Error::from).and_then(|read| Ok(read?));
+            if let Ok(text) = &text {
+                // Wherever it leads: it comes to lead here only once names are resolved, by the servers that there are now.
+                self.tell_servers(text);
+            }
             if !self.place.is_kept() {
                 // A file that is gone leads nowhere either.
-                self.report(&text.unwrap_or_default());
+                self.report(&text.unwrap_or_default()).await;
             } else if let Err(error) = self.look(text).await {
                 self.complain(format!("{error:#}"));
             }
@@ -124,21 +125,32 @@ impl Watcher {
     }
 
     /// Says what became of a file that others have us resolve names by, and leaves it as it is.
-    fn report(&mut self, text: &[u8]) {
+    async fn report(&mut self, text: &[u8]) {
         match resolv_conf::look(text) {
-            Text::Taken(Taken { address, is_intact: true, .. }) if self.place.is_ours(address) => self.is_ours(),
+            Text::Taken(Taken { address, is_intact: true, .. }) if self.place.is_ours(address) => {
+                self.place.see(text);
+                self.is_ours();
+            }
             Text::Taken(Taken { address, leads_there: true, .. }) if !self.place.is_ours(address) => self.is_not_ours(),
             _ if self.has_it => {
                 self.is_not_ours();
                 self.totals.foreign_rewrites.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    path = %self.place.path.display(),
-                    "another program rewrote resolv.conf, which led here: run `sidegate resolv-conf install` again, or \
-                     set dns.take_over = true"
-                );
+                let (path, cure) = (self.place.path.display(), cure(&self.place).await);
+                tracing::warn!(%path, "another program rewrote resolv.conf, which led here: {cure}");
             }
             _ => {}
         }
+    }
+
+    fn tell_servers(&self, text: &[u8]) {
+        let servers = resolv_conf::former_servers(text);
+        self.news.send_if_modified(|before| {
+            let is_news = !servers.is_empty() && *before != servers;
+            if is_news {
+                *before = servers;
+            }
+            is_news
+        });
     }
 
     async fn look(&mut self, text: anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
@@ -155,6 +167,7 @@ impl Watcher {
         };
         match resolv_conf::look(&text) {
             Text::Taken(Taken { address, is_intact: true, .. }) if address == self.place.address => {
+                self.place.see(&text);
                 self.is_ours();
                 return Ok(());
             }
@@ -176,14 +189,6 @@ impl Watcher {
                 tracing::warn!(%path, ?wait, "another program keeps rewriting resolv.conf: let one of both leave it alone");
             }
         }
-        let servers = resolv_conf::former_servers(&text);
-        self.news.send_if_modified(|before| {
-            let is_news = !servers.is_empty() && *before != servers;
-            if is_news {
-                *before = servers;
-            }
-            is_news
-        });
         if self.due.is_none_or(|due| Instant::now() >= due) { self.take(false).await } else { Ok(()) }
     }
 
@@ -211,9 +216,17 @@ impl Watcher {
 
     async fn take(&mut self, replaces: bool) -> anyhow::Result<()> {
         real_answer::ask(self.place.listener()).await?;
-        if let Step::Write(_) = self.place.install(replaces).await?.step {
+        if let Step::Write(text) = self.place.install(replaces).await?.step {
             self.totals.writes.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(path = %self.place.path.display(), address = %self.place.address, "resolv.conf leads here");
+            let path = self.place.path.display();
+            tracing::info!(%path, address = %self.place.address, "resolv.conf leads here");
+            if resolv_conf::former_servers(&text).into_iter().all(|server| self.place.is_ours(server)) {
+                tracing::warn!(
+                    %path,
+                    "resolv.conf named no other server, and we saw none in it before: the VPC's servers stay those that \
+                     there are, and at the end it is put back as it was: set upstream.vpc, and write a server into it"
+                );
+            }
             self.is_ours();
         }
         Ok(())
@@ -241,21 +254,11 @@ impl Watcher {
     }
 }
 
-/// Two programs that each want the file their way.
-#[derive(Debug, Default)]
-struct Fight {
-    /// When the other one wrote it last.
-    written: Option<Instant>,
-    last: Duration,
-}
-
-impl Fight {
-    /// How long to leave the file to the other one that wrote it now.
-    fn wait(&mut self, now: Instant) -> Duration {
-        // After as long as we waited, and then some, it is another story.
-        let is_fight = self.written.replace(now).is_some_and(|written| now < written + QUIET + self.last);
-        self.last = if is_fight { (self.last * 2).clamp(POLL, LONGEST) } else { Duration::ZERO };
-        self.last
+/// What to do about a rewrite. A process that may not write the file would not start with `dns.take_over`.
+async fn cure(place: &Place) -> &'static str {
+    match place.check().await {
+        Ok(()) => "run `sidegate resolv-conf install` again, or set dns.take_over = true",
+        Err(_) => "find what writes it, and run `sidegate resolv-conf install` again",
     }
 }
 
@@ -268,13 +271,17 @@ mod tests {
     use crate::config::{Config, Inputs};
     use crate::discovery::Metadata;
 
-    #[tokio::test]
-    async fn a_file_that_cannot_be_written_in_time_does_not_keep_the_process_from_its_end() {
-        let (resolv_conf, imds) = (PathBuf::from("/nonexistent/resolv.conf"), ([127, 0, 0, 1], 1).into());
+    fn place(resolv_conf: PathBuf) -> Place {
+        let imds = ([127, 0, 0, 1], 1).into();
         let around = Surroundings { metadata: Metadata { ecs: None, imds }, resolv_conf, name_server_port: 53 };
         let toml = "dns.listen = [\"127.0.0.1:53\"]\ndns.take_over = true\n".to_owned();
         let config = Config::load(&Inputs { file: Some(("test".to_owned(), toml)), environment: Vec::new() }).unwrap();
-        let take_over = TakeOver::start(Place::of(&config, &around).unwrap(), None, Arc::default());
+        Place::of(&config, &around).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_in_time_does_not_keep_the_process_from_its_end() {
+        let take_over = TakeOver::start(place("/nonexistent/resolv.conf".into()), None, Arc::default());
         let place = Arc::clone(&take_over.place);
         // As a write that hangs: this returns, or the test never ends.
         let hangs = place.hang();
@@ -282,18 +289,15 @@ mod tests {
         drop(hangs);
     }
 
-    #[test]
-    fn who_is_rewritten_again_and_again_waits_longer_each_time_and_starts_over_after_quiet() {
-        let mut fight = Fight::default();
-        let mut now = Instant::now();
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            let wait = fight.wait(now);
-            waits.push(wait.as_secs());
-            now += wait + POLL;
-        }
-        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        now += QUIET + LONGEST;
-        assert_eq!(fight.wait(now), Duration::ZERO);
+    #[tokio::test]
+    async fn dns_take_over_is_advised_only_to_who_may_write_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver 10.0.0.2\n").unwrap();
+        assert!(cure(&place(path)).await.ends_with("or set dns.take_over = true"));
+        assert_eq!(
+            cure(&place(folder.path().into())).await,
+            "find what writes it, and run `sidegate resolv-conf install` again"
+        );
     }
 }

@@ -234,7 +234,7 @@ def refusals(report, task, application):
     code = sidecar.wait(20)
     report.check(
         "read-only, take_over: no start, and why",
-        [] if code == 1 and "readonlyRootFilesystem" in sidecar.output() else f"{code} {sidecar.output()}",
+        [] if code == 78 and "readonlyRootFilesystem" in sidecar.output() else f"{code} {sidecar.output()}",
     )
     quiet = task.configuration(dns="")
     sidecar = task.up(quiet)
