@@ -89,7 +89,6 @@ def check_manifests(report, sidegate, folder):
         for document in documents:
             if pod := rules.pod_of(document):
                 report.check(f"{name_of(document)}: runs as little as it needs", rules.least_privilege(pod))
-                report.check(f"{name_of(document)}: nodes that run it", rules.placed(pod, document["kind"]))
                 report.check(f"{name_of(document)}: probes, order, time to end", rules.life(pod, documents))
         everything += documents
     together(report, folder, everything)
@@ -135,10 +134,6 @@ def check_plants(report, everything):
             f"{name} that asks the cluster's DNS for everything",
             traffic.ways, kind, name, lambda one: rules.pod_of(one).update(dnsPolicy="ClusterFirst"),
         )
-    placed = [(rules.pod_of(one), one["kind"]) for one in everything if one["kind"] in ("Deployment", "DaemonSet")]
-    for pod, kind in copy.deepcopy([one for one in placed if any(map(rules.is_sidegate, rules.containers_of(one[0])))]):
-        pod.pop("nodeSelector", None), pod.pop("affinity", None)
-        report.check(f"a {kind} on any node", [] if list(rules.placed(pod, kind)) else ["it is not"])
     plant("nodes that share", traffic.one_node, "Service", node, lambda one: one["spec"].pop("internalTrafficPolicy"))
     plant(
         "a job without its account",
@@ -175,8 +170,6 @@ def check_checks(report, sidegate, folder):
     pod = deployment["spec"]["template"]["spec"]
     sidecar["securityContext"]["capabilities"]["add"] = ["NET_ADMIN"]
     finds("a capability", rules.least_privilege(pod))
-    pod["nodeSelector"]["kubernetes.io/arch"] = "arm64"
-    finds("a node that the image is not built for", rules.placed(pod, "Deployment"))
     pod["terminationGracePeriodSeconds"] = 3
     finds("less time to end than grace and linger", rules.life(pod, documents))
     configuration = tomllib.loads(documents[0]["data"]["sidegate.toml"])

@@ -70,22 +70,6 @@ def least_privilege(pod):
             yield f"{name}: no limit of memory"
 
 
-def placed(pod, kind):
-    """A Sidegate goes to nodes that its image is built for; one for every node only to those that take it."""
-    if not any(map(is_sidegate, containers_of(pod))):
-        return
-    wanted = {key: {value} for key, value in pod.get("nodeSelector", {}).items()}
-    node = pod.get("affinity", {}).get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
-    refused = {}
-    for expression in [one for term in node.get("nodeSelectorTerms", []) for one in term["matchExpressions"]]:
-        (wanted if expression["operator"] == "In" else refused)[expression["key"]] = set(expression["values"])
-    for label, value in (("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")):
-        if wanted.get(label) != {value}:
-            yield f"{label} is {wanted.get(label)}"
-    if kind == "DaemonSet" and refused.get("eks.amazonaws.com/compute-type") != {"fargate", "hybrid"}:
-        yield "a node that takes no DaemonSet keeps it waiting"
-
-
 def life(pod, documents):
     """How a Sidegate of a workload begins, shows that it is well, and ends."""
     for container in filter(is_sidegate, containers_of(pod)):
