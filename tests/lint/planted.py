@@ -107,6 +107,7 @@ MISTAKES = {
     "services": [
         ("an endpoint that is nobody's", VPC, "AllowedPattern: 'vpce-[0-9a-f]+'", "Default: vpce-0123456789abcdef0"),
         ("a number of tasks that undoes autoscaling", VPC, "LaunchType: FARGATE", "DesiredCount: 2"),
+        ("a rule that holds while one task is there", VPC, "DependsOn: [Service, Scaling]", "DependsOn: [Service]"),
         ("a deployment to all instances at once", BRIDGE, "    Default: 50", "    Default: 0"),
     ],
 }

@@ -236,7 +236,7 @@ def group_problems(template, service, configuration):
 
 
 def services(template):
-    """How services are counted, and who may be missing during a deployment."""
+    """How services are counted, who may be missing during a deployment, and when they are first asked."""
     scaled = template.of_type("AWS::ApplicationAutoScaling::ScalableTarget")
     for name, service in template.of_type("AWS::ECS::Service").items():
         if scaled and "DesiredCount" in service:
@@ -244,6 +244,10 @@ def services(template):
         least = template.value(service["DeploymentConfiguration"]["MinimumHealthyPercent"])
         if int(least) == 0:
             yield f"{name}: all at once may be missing during a deployment"
+    counted = {*template.of_type("AWS::ECS::Service"), *scaled}
+    for name in template.of_type("AWS::Route53Resolver::ResolverRuleAssociation"):
+        if not counted <= set(template.resources[name].get("DependsOn", [])):
+            yield f"{name}: a whole VPC asks before there are as many tasks as it needs"
     for name in ("EndpointId", "EndpointDnsName"):
         if "Default" in template.parameters.get(name, {}):
             yield f"{name} has a default, which is nobody's endpoint"

@@ -1,7 +1,7 @@
 """The manifests of a folder: `check.py SIDEGATE FOLDER`. A line for each check, at the end `N passed, N failed`.
 
 Kubernetes' own schemas say which fields there are; `sidegate check` says whether an embedded configuration is right;
-rules.py and commands.py hold what neither can know.
+rules.py, places.py, traffic.py and commands.py hold what neither can know.
 """
 
 import copy
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import commands
 import kubernetes_validate
+import places
 import rules
 import traffic
 import yaml
@@ -103,6 +104,8 @@ def together(report, folder, everything):
     report.check("Services, proxies and name servers lead to where Sidegate listens", traffic.ways(everything))
     report.check("a node's pods ask the Sidegate of that node", traffic.one_node(everything))
     report.check("every service account is shipped", traffic.accounts(everything))
+    report.check("pods go where their image runs, and where they can be", places.nodes(everything))
+    report.check("what is to be spread waits for no node that takes none of it", places.spreads(everything))
     report.check("policies let a Sidegate do its work", traffic.policies(everything))
     report.check("the Corefile's zone is that of the region of every configuration", rules.regions(everything, folder))
 
@@ -125,6 +128,14 @@ def check_plants(report, everything):
     def egress(number, port):
         return lambda policy: policy["spec"]["egress"][number]["ports"][0].update(port=port)
 
+    def wanted(key):
+        def change(workload):
+            affinity = rules.pod_of(workload)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            [term] = affinity["nodeSelectorTerms"]
+            term["matchExpressions"] = [one for one in term["matchExpressions"] if one["key"] != key]
+
+        return change
+
     stub, node, proxy = "sidegate-stub-zone", "sidegate-node", "sidegate-proxy"
     plant("a Service to loopback", traffic.ways, "ConfigMap", stub, configure('"0.0.0.0:53"', '"127.0.0.1:53"'))
     plant("a proxy on another port", traffic.ways, "ConfigMap", proxy, configure(":3128", ":3129"))
@@ -143,6 +154,21 @@ def check_plants(report, everything):
         plant(f"{name}: no way to the resolver", traffic.policies, "NetworkPolicy", name, egress(0, 54))
     plant("no way to public DNS over HTTPS", traffic.policies, "NetworkPolicy", stub, egress(2, 4443))
     plant("no way to credentials", traffic.policies, "NetworkPolicy", "sidegate-discover", egress(2, 81))
+    plant("no way to the application's credentials", traffic.policies, "NetworkPolicy", "sidegate-sidecar", egress(3, 81))
+    plant(
+        "an application that is cut off",
+        traffic.policies, "NetworkPolicy", "sidegate-sidecar", lambda one: one["spec"]["egress"].pop(),
+    )
+    for kind, name in (("DaemonSet", node), ("Deployment", "orders-node")):
+        plant(f"{name} on Fargate", places.nodes, kind, name, wanted("eks.amazonaws.com/compute-type"))
+        plant(f"{name} on arm64", places.nodes, kind, name, wanted("kubernetes.io/arch"))
+    for kind, name in (("Deployment", stub), ("Deployment", "orders"), ("Deployment", "orders-proxy"), ("CronJob", "sidegate-discover")):
+        plant(f"{name} on Windows", places.nodes, kind, name, lambda one: rules.pod_of(one)["nodeSelector"].pop("kubernetes.io/os"))
+    plant(
+        "a spread that counts nodes with taints",
+        places.spreads, "Deployment", stub,
+        lambda one: rules.pod_of(one)["topologySpreadConstraints"][0].pop("nodeTaintsPolicy"),
+    )
     plant("no way in", traffic.policies, "NetworkPolicy", node, lambda one: one["spec"]["ingress"].pop())
     plant(
         "metrics that nobody may read",

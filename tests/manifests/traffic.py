@@ -69,7 +69,8 @@ def accounts(documents):
 def allows(rules, peer, port, protocol="TCP"):
     """Whether an egress rule lets a pod out to this address."""
     for rule in rules:
-        if not any((one["port"], one["protocol"]) == (port, protocol) for one in rule["ports"]):
+        # Without `ports` it is for every port, as it is for everybody without `to`.
+        if "ports" in rule and not any((one["port"], one["protocol"]) == (port, protocol) for one in rule["ports"]):
             continue
         networks = [to["ipBlock"]["cidr"] for to in rule.get("to", []) if "ipBlock" in to]
         if "to" not in rule or any(ipaddress.ip_address(peer) in ipaddress.ip_network(one) for one in networks):
@@ -78,7 +79,8 @@ def allows(rules, peer, port, protocol="TCP"):
 
 
 def policies(documents):
-    """Each policy lets a Sidegate out to the VPC's resolver and port 443, and in where its Service and Prometheus come."""
+    """Each policy lets a Sidegate out to the VPC's resolver and port 443, and in where its Service and Prometheus come; who
+    shares a pod with it gets its role and reaches its own namespace."""
     templates = [template_of(document) for document in documents if pod_of(document)]
     for document in documents:
         if document["kind"] != "NetworkPolicy":
@@ -90,8 +92,13 @@ def policies(documents):
         if not allows(spec["egress"], "1.1.1.1", 443):
             yield f"{name}: no way to public DNS over HTTPS"
         held = [one for one in templates if spec["podSelector"]["matchLabels"].items() <= one["metadata"]["labels"].items()]
-        if any("serviceAccountName" in one["spec"] for one in held) and not allows(spec["egress"], POD_IDENTITY, 80):
-            yield f"{name}: no way to {POD_IDENTITY}:80, where its service account gets its role"
+        beside = [one["spec"] for one in held if not all(map(is_sidegate, one["spec"]["containers"]))]
+        if beside and not allows(spec["egress"], POD_IDENTITY, 80):
+            yield f"{name}: no way to {POD_IDENTITY}:80, where what runs beside Sidegate gets its role"
+        # A job asks nobody else; an application does, and every port of its own namespace is what can be said of it here.
+        applications = [one for one in beside if one.get("restartPolicy") != "Never"]
+        if applications and {"to": [{"podSelector": {}}]} not in spec["egress"]:
+            yield f"{name}: cuts the application off from the Services of its namespace"
         listening = {
             (port["containerPort"], port["protocol"])
             for template in held
