@@ -6,9 +6,10 @@ import signal
 import time
 
 from . import ecs_shipped
-from .ecs_task import BEFORE, NAMES, NOBODY, Application, Calls, Load, Task
+from .ecs_task import BEFORE, NAMES, NOBODY, Application, Load, Task, calls_of
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .processes import wait_until
+from .truth import EXCHANGED
 from .world import LOCAL, UNBOUND, VPC
 
 OTHER = "127.0.0.2"
@@ -57,7 +58,7 @@ def by_resolv_conf(report, task, application):
 def under_load(report, task, application, sidecar, configuration):
     report.section("ECS: the sidecar under load; each look-up is one getaddrinfo of glibc or musl")
     for proxy in (None, False, True):
-        load = Load(application) if proxy is None else Calls(application, proxy)
+        load = Load(application) if proxy is None else calls_of(application, proxy)
         time.sleep(1)
         for _ in range(10):
             sidecar.signal(signal.SIGHUP)
@@ -75,7 +76,7 @@ def under_load(report, task, application, sidecar, configuration):
     untouched = task.is_untouched()
     time.sleep(1)
     load.end()
-    report.check(f"SIGTERM, exit {code} after {seconds:.1f} s: {load}", load.none_lost(away=True) if code == 0 else sidecar.output())
+    report.check(f"SIGTERM, exit {code} after {seconds:.1f} s: {load}", load.none_lost() if code == 0 else sidecar.output())
     report.check("... and resolv.conf is as it was, to the byte", untouched)
 
     load = Load(application)
@@ -83,7 +84,7 @@ def under_load(report, task, application, sidecar, configuration):
     sidecar = task.up(configuration)
     time.sleep(1)
     load.end()
-    report.check(f"a start: {load}", load.none_lost(away=True))
+    report.check(f"a start: {load}", load.none_lost())
 
     load = Load(application)
     time.sleep(1)
@@ -92,7 +93,7 @@ def under_load(report, task, application, sidecar, configuration):
     sidecar = task.up(configuration)
     time.sleep(1)
     load.end()
-    report.check(f"a restart by SIGTERM: {load}", load.none_lost(away=True))
+    report.check(f"a restart by SIGTERM: {load}", load.none_lost())
 
     load = Load(application)
     time.sleep(1)
@@ -105,7 +106,7 @@ def under_load(report, task, application, sidecar, configuration):
     time.sleep(1)
     load.end()
     report.check(
-        f"kill -9 and a start at once, healthy after {seconds:.1f} s: {load}", [str(load), *load.lines] if load.wrong or load.of_vpc else []
+        f"kill -9 and a start at once, healthy after {seconds:.1f} s: {load}", load.none_wrong()
     )
     report.check("... which found its VPC servers in the comments and changed nothing", [] if task.text() == left else task.text())
     report.check("... and leads where it should", application.lookups(NAMES))
@@ -119,7 +120,7 @@ def under_load(report, task, application, sidecar, configuration):
     load.end()
     report.check(
         f"kill -9 and a start 3 s later: {load}, from first to last {load.gap} ms",
-        [] if load.lost and not load.wrong and not load.of_vpc and load.gap < 10000 else [str(load), *load.lines],
+        [] if load.lost and not load.wrong and load.gap < 10000 else [str(load), *load.lines],
     )
 
     sidecar.signal(signal.SIGKILL)
@@ -131,6 +132,23 @@ def under_load(report, task, application, sidecar, configuration):
         "... and once more: nothing to put back, and it says so",
         task.is_untouched() if code == 0 and "nothing to put back" in said else f"{code} {said}",
     )
+
+
+def noticed(report, task, application):
+    """A policy that exchanges both APIs: a load that nothing wrong could come to proves nothing."""
+    report.section("ECS: the loads notice addresses of another name")
+    sidecar = task.up(task.configuration(), env=EXCHANGED)
+    for calls in (calls_of(application, False, [GATEWAY]), calls_of(application, True, [GATEWAY])):
+        load = Load(application)
+        time.sleep(2)
+        load.end()
+        calls.end()
+        # Two of the three names are exchanged.
+        right = abs(2 * load.asked - 3 * load.wrong) < 50 < load.asked and not load.lost
+        report.check(f"both APIs exchanged: {load}", right or load.lines)
+        report.check(f"... and {calls}", calls.wrong == calls.calls)
+    sidecar.stop()
+    report.check("SIGTERM: resolv.conf is as it was, to the byte", task.is_untouched())
 
 
 def by_a_second_container(report, task, application):
@@ -174,7 +192,7 @@ def neighbours(report, task, application):
     wait_until(lambda: task.servers() == [OTHER], 15, "the second to take over")
     time.sleep(1)
     load.end()
-    report.check(f"the first drains, the second takes over: {load}", load.none_lost(away=True))
+    report.check(f"the first drains, the second takes over: {load}", load.none_lost())
     report.check("... with the same former file", taken(task, OTHER))
     first.wait(15)
     second.signal(signal.SIGKILL)
@@ -184,7 +202,7 @@ def neighbours(report, task, application):
     load.end()
     report.check(
         f"killed, it is silent for three looks, then another takes over: {load}, from first to last {load.gap} ms",
-        [*taken(task), *(str(load) for _ in range(load.wrong))],
+        [*taken(task), *load.none_wrong()],
     )
     third.stop()
     report.check("at the end it is as it was, to the byte", task.is_untouched())
@@ -200,7 +218,7 @@ def foreign(report, task, application):
     load.end()
     report.check(
         f"rewritten with a public server: taken over again, {load}, all of these before that",
-        [str(load), *load.lines] if load.lost else [],
+        [str(load), *load.lines] if load.lost else load.none_wrong(),
     )
     report.check(
         "... which is asked from then on: it does not know the VPC's own names",
@@ -256,14 +274,14 @@ def refusals(report, task, application):
     report.section("ECS: HTTPS_PROXY, resolv.conf as it was")
     reach_both(report, application, "HTTPS_PROXY", proxy=True)
     report.check("resolv.conf is untouched", task.is_untouched())
-    calls = Calls(application, proxy=True)
+    calls = calls_of(application, proxy=True)
     time.sleep(2)
     sidecar.signal(signal.SIGKILL)
     sidecar.wait(5)
     sidecar = task.up(quiet)
     time.sleep(1)
     calls.end()
-    report.check(f"kill -9 and a start at once: {calls} by HTTPS_PROXY", calls.error if calls.lost == calls.calls else [])
+    report.check(f"kill -9 and a start at once: {calls} by HTTPS_PROXY", calls.error if calls.lost == calls.calls else calls.none_wrong())
     sidecar.stop()
 
 
@@ -282,6 +300,7 @@ def check(world, report, short):
             report.check("SIGTERM: as it was, to the byte", task.is_untouched())
             return
         under_load(report, task, application, sidecar, configuration)
+        noticed(report, task, application)
         by_a_second_container(report, task, application)
         neighbours(report, task, application)
         foreign(report, task, application)

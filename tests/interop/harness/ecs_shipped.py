@@ -3,7 +3,7 @@
 import signal
 import time
 
-from .ecs_task import NAMES, Calls, Load
+from .ecs_task import NAMES, Load, calls_of
 from .gateways import GATEWAY, PRIVATE
 from .processes import ProcessError, run, wait_until
 from .templates import Template
@@ -103,8 +103,8 @@ def status(shipped):
 
 def lost(report, what, load, none=True):
     """How many a load lost; where some may be lost, none may be wrong, and it has to have been a load."""
-    text = f"{load.lost} of {load.asked if isinstance(load, Load) else load.calls} lost"
-    wrong = load.none_lost() if none else [str(load)] * bool(getattr(load, "wrong", 0))
+    text = f"{load.lost} of {load.asked if isinstance(load, Load) else load.calls} lost, {load.wrong} wrong"
+    wrong = load.none_lost() if none else load.none_wrong()
     gap = f", the first and the last within {load.gap / 1000:.1f} s" if load.lost and isinstance(load, Load) else ""
     report.check(f"{what}: {text}, the slowest {load.slowest / 1000:.1f} s{gap}", wrong)
 
@@ -157,7 +157,7 @@ def resolv_conf(report, task, application):
         got = [application.status(fetcher, host) for host in (PRIVATE, GATEWAY)]
         report.check(f"{fetcher} reaches the private and the public API", [] if got == ["200", "200"] else got)
     lost(report, "10 reloads, look-ups", under(Load(application), reloads, shipped))
-    lost(report, "10 reloads, HTTPS calls", under(Calls(application, False), reloads, shipped))
+    lost(report, "10 reloads, HTTPS calls", under(calls_of(application, False), reloads, shipped))
     for seconds in (0, 3):
         load = under(Load(application), crash, shipped, seconds)
         lost(report, f"kill -9 and a restart {seconds} s later", load, none=False)
@@ -181,8 +181,8 @@ def proxy(report, task, application):
         got = [application.status(fetcher, host, True) for host in (PRIVATE, GATEWAY)]
         report.check(f"{fetcher} reaches the private and the public API", [] if got == ["200", "200"] else got)
     report.check("resolv.conf is untouched", task.is_untouched())
-    lost(report, "10 reloads, HTTPS calls by the proxy", under(Calls(application, True), reloads, shipped))
-    calls = under(Calls(application, True), crash, shipped, 0)
+    lost(report, "10 reloads, HTTPS calls by the proxy", under(calls_of(application, True), reloads, shipped))
+    calls = under(calls_of(application, True), crash, shipped, 0)
     lost(report, "kill -9 and a restart at once", calls, none=False)
     report.check("SIGTERM ends it with 0 within StopTimeout", shipped.stop())
 

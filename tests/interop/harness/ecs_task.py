@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .calls import Calls
 from .gateways import GATEWAY, PRIVATE
 from .processes import ProcessError, run, wait_until
+from .truth import FRESH, asked
 from .world import ENDPOINT, LOCAL, PUBLIC, VPC
 
 SOURCES = Path(__file__).parent.parent / "clients"
@@ -21,6 +23,8 @@ NOBODY = 65534
 PUBLIC_API = ["198.51.100.10", "198.51.100.11"]
 #: What a name must resolve to in the task, IPv4 alone. `db` is found by the search domain, and in the VPC only.
 NAMES = {PRIVATE: ENDPOINT, GATEWAY: PUBLIC_API, "db": ["10.53.7.7"], "www.example.com": ["198.51.100.3"]}
+#: What the loads ask.
+LOADED = [f"{name}={','.join(addresses)}" for name, addresses in asked(PRIVATE, GATEWAY, FRESH).items()]
 
 
 class Task:
@@ -102,8 +106,8 @@ class Task:
             forward=f'extra_roots = ["{self.world.authority}"]\npublic_networks = ["198.51.100.0/24", "2001:db8::/32"]',
         )
 
-    def start(self, configuration, **how):
-        return self.world.start("run", "--config", configuration, before=self.container(**how))
+    def start(self, configuration, env=None, **how):
+        return self.world.start("run", "--config", configuration, env=env, before=self.container(**how))
 
     def sidegate(self, *words, within=40, **how):
         """Runs a command of Sidegate in a container of its own; exit code and all that it said."""
@@ -188,38 +192,15 @@ class Application:
         return out.split("\t")[0] if code == 0 and out and not out.startswith("ERROR") else f"{code} {out}{error}"
 
 
-class Calls:
-    """HTTPS calls to both APIs without end, by the proxy or by resolv.conf, and what came of them."""
-
-    def __init__(self, application, proxy):
-        command = [*application.task.container(NOBODY), sys.executable, application.home / "calls.py"]
-        self._child = subprocess.Popen(
-            [*map(str, command), *(f"https://{host}/prod/bytes/10" for host in (PRIVATE, GATEWAY))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=application.environment(proxy),
-        )
-
-    def end(self):
-        """Ends it and sums up."""
-        self._child.send_signal(signal.SIGTERM)
-        out, self.error = self._child.communicate(timeout=60)
-        if self._child.returncode != 0:
-            raise ProcessError(f"calls: {self._child.returncode} {out}{self.error[-500:]}")
-        self.calls, self.lost, self.slowest = map(int, out.split())
-        return self
-
-    def __str__(self):
-        return f"{self.calls} HTTPS calls, {self.lost} lost, slowest {self.slowest} ms"
-
-    def none_lost(self):
-        return [str(self), self.error[-900:]] if self.lost or self.calls < 20 else []
+def calls_of(application, proxy, hosts=(PRIVATE, GATEWAY)):
+    """HTTPS calls of the application without end, by the proxy or by resolv.conf."""
+    before = application.task.container(NOBODY)
+    return Calls(before, application.environment(proxy), application.home / "calls.py", hosts)
 
 
 class Load:
-    """Both C libraries, asking without end in containers of their own, and what came of it."""
+    """Both C libraries, asking without end in containers of their own, and what came of it: `elsewhere` are addresses that no
+    Sidegate gave, as resolv.conf named another server then."""
 
     EACH = 2
 
@@ -230,7 +211,7 @@ class Load:
             for _ in range(self.EACH):
                 command = [*application.task.container(NOBODY), application.home / f"load-{library}"]
                 child = subprocess.Popen(
-                    [*map(str, command), PRIVATE, GATEWAY, "wild.example.com"],
+                    [*map(str, command), *LOADED],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -242,26 +223,28 @@ class Load:
         """Ends it and sums up."""
         for _, child in self._children:
             child.send_signal(signal.SIGTERM)
-        self.asked = self.lost = self.wrong = self.of_vpc = self.slowest = self.gap = 0
+        self.asked = self.lost = self.wrong = self.elsewhere = self.slowest = self.gap = 0
         for library, child in self._children:
             out, error = child.communicate(timeout=60)
             if child.returncode != 0:
                 raise ProcessError(f"load-{library}: {child.returncode} {out}{error[-500:]}")
-            asked, lost, wrong, of_vpc, slowest, gap = map(int, out.split())
-            self.of_vpc += of_vpc
+            asked, lost, wrong, elsewhere, slowest, gap = map(int, out.split())
+            self.elsewhere += elsewhere
             self.asked, self.lost, self.wrong = self.asked + asked, self.lost + lost, self.wrong + wrong
             self.slowest, self.gap = max(self.slowest, slowest), max(self.gap, gap)
             self.lines += [f"{library}: {line}" for line in error.splitlines()[:3]]
         return self
 
     def __str__(self):
-        as_before = f"{self.of_vpc} of the public API as the VPC's resolver has it, " if self.of_vpc else ""
-        return f"{self.asked} look-ups, {self.lost} lost, {self.wrong} wrong, {as_before}slowest {self.slowest} ms"
+        others = f"{self.elsewhere} of another server in resolv.conf, " if self.elsewhere else ""
+        return f"{self.asked} look-ups, {self.lost} lost, {self.wrong} wrong, {others}slowest {self.slowest} ms"
 
-    def none_lost(self, most_seconds=1.9, away=False):
-        """Problems, where nothing may be lost. While no Sidegate has the file, `away`, it leads to the VPC's resolver, which
-        gives the endpoint's addresses for every API; at any other time that is wrong. A datagram that was lost and asked again is seen by the time: with the options
+    def none_wrong(self):
+        return [str(self), *self.lines] if self.wrong or self.asked < 100 else []
+
+    def none_lost(self, most_seconds=1.9):
+        """Problems, where nothing may be lost. A datagram that was lost and asked again is seen by the time: with the options
         of BEFORE glibc asks again after 2 s. BIND does so after 1.2 s, for a datagram between the peers."""
-        if self.lost or self.wrong or self.of_vpc and not away or self.asked < 100 or self.slowest > most_seconds * 1000:
+        if self.lost or self.slowest > most_seconds * 1000:
             return [str(self), *self.lines]
-        return []
+        return self.none_wrong()

@@ -7,10 +7,11 @@ import time
 from .eks_lab import CLUSTER_DNS, MANIFESTS
 from .eks_sidecar import CUSTOM, NAMES, ROWS, look_up, resolves, under_load
 from .gateways import GATEWAY, PRIVATE
-from .world import ENDPOINT, ZONE
+from .truth import NOBODY, SERVICE, asked
+from .world import ENDPOINT
 
 #: Names of the one zone, the last always new. Public DNS has no such API.
-LOADED = [PRIVATE, GATEWAY, f"n@.{ZONE}=3"]
+LOADED = asked(PRIVATE, GATEWAY, NOBODY)
 FIRST, SECOND, CLIENT, *NEW = (f"10.53.20.{number}" for number in (11, 12, 40, 13, 14))
 
 
@@ -149,7 +150,7 @@ def node(cluster, report, lookups, fetchers):
         terminate(report, pod)
         endpoints.pods.remove(pod)
 
-    names = [*LOADED, "payments.orders.svc.cluster.local"]
+    names = {**LOADED, **asked(SERVICE)}
     under_load(report, client, server, "a rollout on this node", rollout, names=names)
     endpoints.stop()
     for one in [pod, *endpoints.pods, client]:

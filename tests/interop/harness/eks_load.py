@@ -1,6 +1,7 @@
-"""A bounded load of DNS questions in a pod: `python3 -m harness.eks_load SERVER NAME[=RCODE]...`, until its input ends.
+"""A bounded load of DNS questions in a pod: `python3 -m harness.eks_load SERVER NAME=ADDRESS,ADDRESS...`,
+until its input ends.
 
-An `@` in a name is a number, new each time. Prints `under way` once every asker has had an answer, at the end one JSON
+Any other address is wrong; a name without one does not exist. An `@` in it is a number, new each time. Prints `under way` once every asker has had an answer, at the end one JSON
 object: for UDP, TCP (a connection for each question) and getaddrinfo how many were asked, went unanswered within 2 s,
 were refused, failed (SERVFAIL), or came back wrong, the longest time without any answer, and when the first was asked that
 was lost (seconds of the monotonic clock, which all processes of a machine share).
@@ -15,7 +16,7 @@ import threading
 import time
 
 from .matrix import packet
-from .truth import misled, wrong
+from .truth import outcome, strangers
 
 #: Questions a second of one asker, and how many askers of each kind.
 RATE, ASKERS = 25, {"udp": 4, "tcp": 2, "getaddrinfo": 1}
@@ -28,7 +29,7 @@ numbers = itertools.count(1)
 class Load:
     def __init__(self, server, names):
         self.server = server
-        self.names = [(name, int(rcode or 0)) for name, _, rcode in (text.partition("=") for text in names)]
+        self.names = [(name, list(filter(None, allowed.split(",")))) for name, _, allowed in (text.partition("=") for text in names)]
         self.over = threading.Event()
         self.counts = {kind: dict.fromkeys(("asked", "silent", "refused", "failed", "wrong"), 0) for kind in ASKERS}
         self.examples, self.lock, self.answered, self.gap = [], threading.Lock(), time.monotonic(), 0.0
@@ -66,13 +67,13 @@ class Load:
                 data += more
             return data[2:]
 
-    def _ask(self, kind, name, rcode):
+    def _ask(self, kind, name, allowed):
         if kind == "getaddrinfo":
             try:
                 found = socket.getaddrinfo(name, 443, family=socket.AF_INET, type=socket.SOCK_STREAM)
-                return "wrong" if misled(name, [address[0] for *_, address in found]) else "answered"
+                return "wrong" if strangers([address[0] for *_, address in found], allowed) else "answered"
             except socket.gaierror as error:
-                known = rcode == 3 and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+                known = not allowed and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
                 return "answered" if known else "refused" if error.errno == socket.EAI_AGAIN else "wrong"
         number = next(numbers) & 0xFFFF
         labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
@@ -83,11 +84,8 @@ class Load:
             return "silent"
         except OSError:
             return "refused"
-        if rcode:
-            right = reply[:2] == query[:2] and reply[3] & 0xF == rcode
-        else:
-            right = not wrong(name, number, reply)
-        return "answered" if right else "failed" if reply[3] & 0xF == 2 else "wrong"
+        said = outcome(query, reply, allowed)
+        return "wrong" if said.startswith("wrong") else "failed" if said else "answered"
 
     def asker(self, kind, first, place):
         names = itertools.cycle(self.names)
@@ -95,10 +93,10 @@ class Load:
         turn = time.monotonic() + place / RATE / sum(ASKERS.values())
         self.over.wait(turn - time.monotonic())
         while not self.over.is_set():
-            name, rcode = next(names)
+            name, allowed = next(names)
             name = name.replace("@", str(next(numbers)))
             began = time.monotonic()
-            outcome = self._ask(kind, name, rcode)
+            outcome = self._ask(kind, name, allowed)
             self._count(kind, outcome, name, began)
             if outcome == "answered":
                 first.set()

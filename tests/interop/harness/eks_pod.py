@@ -165,8 +165,9 @@ class Pod:
     def run(self, command, within=60, env=None, stdin=None):
         return run([*self.enter, *command], within, env={**os.environ, **(env or {})}, stdin=stdin)
 
-    def load(self, *words):
-        """Starts eks_load.py in it; gives a call that ends the load and returns its summary."""
+    def load(self, server, names):
+        """Starts eks_load.py in it, with the addresses that each name has; gives a call that ends the load and returns its summary."""
+        words = [server, *(f"{name}={','.join(addresses)}" for name, addresses in names.items())]
         command = [str(word) for word in [*self.enter, "/usr/bin/python3", "-m", "harness.eks_load", *words]]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         # It says so once each of its askers has had its first answer.

@@ -1,16 +1,19 @@
 """The native sidecar, as the pod's name server and as its proxy: order, clients, what is lost, a list that changes."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import time
 
+from .calls import Calls
 from .clients import PUBLIC_API, SOURCES, ask
 from .eks_lab import CLUSTER_DNS, PAYMENTS, PRIVATE_IDS, RESOLVER
 from .forward_clients import outcome
 from .gateways import GATEWAY, PRIVATE
 from .processes import ProcessError, run, wait_until
+from .truth import EXCHANGED, FRESH, SERVICE, asked, either
 from .world import ENDPOINT, LOCAL, ZONE
 
 POD = "10.53.20.20"
@@ -31,7 +34,7 @@ NAMES = {
 }
 CUSTOM = {"api.example.com": ["198.51.100.20", "2001:db8:a::20"]}
 #: What a load asks: private, public and cached, a Service, never asked before.
-LOADED = [PRIVATE, GATEWAY, "payments.orders.svc.cluster.local", "l@.wild.example.com"]
+LOADED = asked(PRIVATE, GATEWAY, SERVICE, FRESH)
 ROWS = ("glibc", "musl, static", "Python", "Java")
 
 
@@ -78,23 +81,32 @@ def lost(report, what, summary, none=True):
     """Says what a load lost; a failure where nothing may be lost, and where anything came back wrong."""
     counts = [summary[kind] for kind in ("udp", "tcp", "getaddrinfo")]
     gone = [count["silent"] + count["refused"] + count["failed"] for count in counts]
-    asked, missing = (" + ".join(map(str, each)) for each in ([count["asked"] for count in counts], gone))
+    tried, missing = (" + ".join(map(str, each)) for each in ([count["asked"] for count in counts], gone))
+    misled = sum(count["wrong"] for count in counts)
     problems = []
-    if any(count["wrong"] for count in counts) or none and any(gone):
+    if misled or none and any(gone):
         problems = [str(counts), *summary["examples"]]
     if any(count["asked"] < 10 for count in counts):
         problems.append("the load was none")
-    text = f"{missing} lost of {asked} (UDP + TCP + getaddrinfo), longest gap {summary['longest_gap']} s"
+    text = f"{missing} lost, {misled} wrong of {tried} (UDP + TCP + getaddrinfo), longest gap {summary['longest_gap']} s"
     report.check(f"{what}: {text}", problems)
 
 
+def calls_in(pod, hosts=(PRIVATE, GATEWAY)):
+    return Calls(pod.enter, {**os.environ, "REQUESTS_CA_BUNDLE": str(pod.cluster.world.authority)}, hosts=hosts)
+
+
 def under_load(report, pod, server, what, meanwhile, none=True, names=LOADED):
-    """A load of a pod's while `meanwhile` runs, and one second before and after."""
-    end = pod.load(server, *names)
+    """A load and HTTPS calls of a pod's while `meanwhile` runs, and one second before and after. Calls go to the APIs that
+    have one gateway all the while."""
+    calls = calls_in(pod, [host for host in (PRIVATE, GATEWAY) if names[host] == LOADED[host]])
+    end = pod.load(server, names)
     time.sleep(1)
     meanwhile()
     time.sleep(1)
     lost(report, what, json.loads(end()), none)
+    calls.end()
+    report.check(f"... and of {calls}", calls.none_lost() if none else calls.none_wrong())
 
 
 def look_up(report, pod, lookups, names, rows=ROWS):
@@ -150,6 +162,26 @@ def circles(cluster, report):
     cluster.pods.remove(pod)
 
 
+def noticed(cluster, report):
+    """A policy that exchanges both APIs: a load that nothing wrong could come to proves nothing."""
+    report.section("EKS, sidecar: the load notices addresses of another name")
+    pod = cluster.pod_of("Deployment", "orders", "10.53.20.28", "exchanged")
+    pod.start_sidegate(EXCHANGED)
+    calls = calls_in(pod, [GATEWAY])
+    end = pod.load(LOCAL, LOADED)
+    time.sleep(2)
+    summary = json.loads(end())
+    calls.end()
+    counts = {kind: summary[kind] for kind in ("udp", "tcp", "getaddrinfo")}
+    told = ", ".join(f"{kind} {count['wrong']} of {count['asked']}" for kind, count in counts.items())
+    # Two of the four names are exchanged.
+    right = all(abs(2 * count["wrong"] - count["asked"]) <= 16 < count["asked"] for count in counts.values())
+    report.check(f"both APIs exchanged, answers that are wrong: {told}", right or str(summary))
+    report.check(f"... and of {calls}", calls.wrong == calls.calls)
+    pod.stop()
+    cluster.pods.remove(pod)
+
+
 def faults(cluster, report, pod):
     report.section("EKS, sidecar: reload, restart, kill, drain under load")
 
@@ -175,7 +207,7 @@ def faults(cluster, report, pod):
         pod.mount_config_maps()
         wait_until(lambda: resolves(pod, GATEWAY) == sorted(PUBLIC_API), 10, "the id gone")
 
-    under_load(report, pod, LOCAL, "a list that changes twice", swap)
+    under_load(report, pod, LOCAL, "a list that changes twice", swap, names=either(LOADED))
 
     def killed():
         pod.kill()
@@ -203,7 +235,7 @@ def faults(cluster, report, pod):
 def drain(report, pod, linger=4):
     """SIGTERM under a load that outlives the process: what is asked within `linger` seconds is answered."""
     pod.start_sidegate({"SIDEGATE_LINGER": f"{linger}s"})
-    end = pod.load(LOCAL, *LOADED)
+    end = pod.load(LOCAL, LOADED)
     time.sleep(1)
     began = time.monotonic()
     pod.sidecar.signal(signal.SIGTERM)
@@ -229,6 +261,7 @@ def check(cluster, report, lookups, fetchers):
     report.check("a Service's address has its name", out.strip() == "payments.orders.svc.cluster.local." or out)
     fetchers.check(report, pod)
     circles(cluster, report)
+    noticed(cluster, report)
     faults(cluster, report, pod)
     pod.stop()
     cluster.pods.remove(pod)

@@ -7,14 +7,17 @@ import time
 
 from .compare import PLAIN
 from .dig import dig
+from .gateways import GATEWAY, PRIVATE
 from .matrix import packet
 from .processes import wait_until
-from .truth import wrong
+from .truth import FRESH, asked, either, outcome
 from .world import ENDPOINT, LOCAL, PUBLIC, SECOND, TLS_NAME, UNBOUND, VPC, ZONE
 
 #: Stub resolvers give up after five seconds.
 PATIENCE = 5.0
 TWO_SERVERS = f'public = ["udp://{PUBLIC}", "udp://{SECOND}"]\nvpc = ["{VPC}"]'
+#: What a load asks, with the addresses of each.
+LOADED = asked(PRIVATE, FRESH, GATEWAY)
 fresh = (f"n{number}.wild.example.com" for number in itertools.count())
 
 
@@ -126,36 +129,34 @@ def kept_connections(world, report):
 class Load:
     """Questions over UDP and TCP, one after another on each of a few sockets; counts what is lost or wrong."""
 
-    def __init__(self, streams=True, server=LOCAL, names=None):
+    def __init__(self, streams=True, server=LOCAL, names=LOADED):
         self.asked = 0
         #: The longest that a question has waited for its answer, in seconds.
         self.slowest = 0.0
-        self.problems = []
-        #: Those among them that had an answer, of another's addresses: never allowed.
-        self.misled = []
+        self.lost, self.wrong = [], []
         self.running = True
-        self._streams, self._server, self._fixed = streams, server, names
+        self._streams, self._server, self._asked = streams, server, list(names.items())
 
     @staticmethod
     def _query(ident, name):
         labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
         return packet(body=labels + b"\0\0\1\0\1", ident=ident)
 
-    def _judge(self, what, name, query, reply):
+    def _judge(self, what, allowed, query, reply):
         """Each name has addresses of its own; nothing else will do."""
         self.asked += 1
-        if reply is None:
-            self.problems.append(f"{what}: no reply")
-        elif said := wrong(name, int.from_bytes(query[:2], "big"), reply):
-            self.misled.append(f"{what}: {said}")
-            self.problems.append(self.misled[-1])
+        if said := outcome(query, reply or b"", allowed):
+            (self.wrong if said.startswith("wrong") else self.lost).append(f"{what}: {said}")
+
+    @property
+    def problems(self):
+        return [*self.wrong, *self.lost]
 
     def _names(self, number):
+        """Names in turn, with their addresses."""
         for turn in itertools.count():
-            if self._fixed:
-                yield self._fixed[turn % len(self._fixed)]
-                continue
-            yield f"privapi123.{ZONE}" if turn % 3 == 0 else f"l{number}-{turn}.wild.example.com"
+            name, allowed = self._asked[turn % len(self._asked)]
+            yield name.replace("@", f"{number}-{turn}"), allowed
 
     async def _datagrams(self, number):
         loop = asyncio.get_running_loop()
@@ -166,7 +167,7 @@ class Load:
                 replies.put_nowait(data)
 
         transport, _ = await loop.create_datagram_endpoint(Protocol, remote_addr=(self._server, 53))
-        for turn, name in enumerate(self._names(number)):
+        for turn, (name, allowed) in enumerate(self._names(number)):
             if not self.running:
                 break
             query = self._query(turn & 0xFFFF, name)
@@ -177,12 +178,12 @@ class Load:
             except TimeoutError:
                 reply = None
             self.slowest = max(self.slowest, time.monotonic() - began)
-            self._judge(f"udp {name}", name, query, reply)
+            self._judge(f"udp {name}", allowed, query, reply)
         transport.close()
 
     async def _stream(self, number):
         reader, writer = await asyncio.open_connection(self._server, 53)
-        for turn, name in enumerate(self._names(number)):
+        for turn, (name, allowed) in enumerate(self._names(number)):
             if not self.running:
                 break
             query = self._query(turn & 0xFFFF, name)
@@ -191,9 +192,9 @@ class Load:
                 length = int.from_bytes(await asyncio.wait_for(reader.readexactly(2), 6), "big")
                 reply = await asyncio.wait_for(reader.readexactly(length), 6)
             except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-                self._judge(f"tcp {name}: {error!r}", name, query, None)
+                self._judge(f"tcp {name}: {error!r}", allowed, query, None)
                 return
-            self._judge(f"tcp {name}", name, query, reply)
+            self._judge(f"tcp {name}", allowed, query, reply)
             await asyncio.sleep(0.005)
         writer.close()
 
@@ -209,6 +210,18 @@ class Load:
         await asyncio.gather(*tasks)
 
 
+async def nothing():
+    """What happens under a load to which nothing happens."""
+
+
+def exchange_seen(load):
+    """Name and problems of a check: of both APIs each answer is counted as wrong, over UDP and TCP, and nothing as lost."""
+    kinds = {f"{way} {name}" for way in ("udp", "tcp") for name in (PRIVATE, GATEWAY)}
+    missing = kinds - {said.partition(": ")[0] for said in load.wrong}
+    told = f"both APIs exchanged: {len(load.wrong)} of {load.asked} answers are wrong, {len(load.lost)} lost"
+    return told, [*missing, *load.lost]
+
+
 def reload(world, report):
     report.section("Reload under load")
     listed = PLAIN.replace('"privapi123"', '"privapi123", "pubapi1234"')
@@ -216,7 +229,7 @@ def reload(world, report):
     plain = path.read_text(encoding="utf-8")
     more = world.configuration(listed, upstream=TWO_SERVERS).read_text(encoding="utf-8")
     sidegate = world.run_sidegate(path)
-    load = Load()
+    load = Load(names=either(LOADED))
 
     async def reloads():
         for turn in range(20):
@@ -262,6 +275,17 @@ def reload(world, report):
     report.check("SIGTERM ends it with 0", [] if code == 0 else f"exit {code}")
 
 
+def noticed(world, report):
+    """A load that nothing wrong could come to proves nothing."""
+    report.section("A load notices addresses of another name")
+    exchanged = PLAIN.replace('"privapi123"', '"pubapi1234"')
+    sidegate = world.run_sidegate(world.configuration(exchanged, upstream=TWO_SERVERS))
+    load = Load()
+    asyncio.run(load.run(1, nothing))
+    report.check(*exchange_seen(load))
+    sidegate.stop()
+
+
 def drain(world, report):
     report.section("Drain under load")
     sidegate = world.run_sidegate(world.configuration(PLAIN, upstream=TWO_SERVERS, head='linger = "3s"'))
@@ -298,5 +322,6 @@ def drain(world, report):
 def check(world, report, _short):
     silence(world, report)
     kept_connections(world, report)
+    noticed(world, report)
     reload(world, report)
     drain(world, report)

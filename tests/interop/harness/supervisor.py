@@ -2,17 +2,20 @@
 
 import configparser
 import fcntl
+import os
 import signal
 import socket
 import threading
 import time
 from pathlib import Path
 
-from .processes import ProcessError, wait_until
+from .processes import ProcessError, run, wait_until
 
 UNITS = Path(__file__).parent.parent.parent.parent / "config" / "systemd"
 #: How systemd sets ReceiveBuffer=, whatever net.core.rmem_max says; Python does not know its number.
 SO_RCVBUFFORCE = 33
+#: In DynamicUser's place, for lines without `+`.
+SERVICE_USER = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
 KINDS = {"ListenDatagram": socket.SOCK_DGRAM, "ListenStream": socket.SOCK_STREAM}
 
 
@@ -36,19 +39,24 @@ def setting(unit, section, key):
 
 
 def lines(unit, key):
-    """The command lines of one key in the drop-ins that we ship for a unit, without what systemd alone reads of them."""
+    """The command lines of one key in the drop-ins that we ship for a unit: their prefixes, and their words."""
     told = "".join(path.read_text(encoding="utf-8") for path in sorted((UNITS / f"{unit}.d").glob("*.conf")))
     found = [line.partition("=")[2] for line in told.splitlines() if line.startswith(f"{key}=")]
-    if not found:
-        raise ProcessError(f"{unit}.d has no {key}")
-    return [line.lstrip("-+").split() for line in found]
+    return [(line[: len(line) - len(line.lstrip("-+"))], line.lstrip("-+").split()) for line in found]
 
 
 class Supervisor:
-    """One service and its sockets. What is started ends with the world."""
+    """One service and its sockets, whose /etc/resolv.conf is this file. With sockets the lines of the shipped drop-ins are run
+    as well. What is started ends with the world."""
 
-    def __init__(self, world, sockets, environment, watchdog=None):
+    def __init__(self, world, sockets, environment, resolv_conf, watchdog=None):
         self.world = world
+        #: Words before a command for which that file is /etc/resolv.conf.
+        self.inside = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', resolv_conf]
+        #: What the drop-ins' lines came to: unit, key, exit code, what was said.
+        self.played = []
+        self._drop_ins = bool(sockets)
+        self._play("sidegate.socket", "ExecStartPre", {})
         self.process = None
         self.heard = []
         self.watchdog = watchdog
@@ -60,6 +68,17 @@ class Supervisor:
         if watchdog:
             self._environment["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
         threading.Thread(target=self._listen, daemon=True).start()
+        self._play("sidegate.socket", "ExecStartPost", {})
+
+    def _play(self, unit, key, environment):
+        """Runs the lines as systemd does: with `+` as root, as the lines of a socket are anyway; with `-` whatever they end with."""
+        for prefixes, (_, *words) in lines(unit, key) if self._drop_ins else []:
+            as_root = "+" in prefixes or unit.endswith(".socket")
+            command = [*self.inside, *([] if as_root else SERVICE_USER), self.world.sidegate, *words]
+            code, out, error = run(command, 30, env={**os.environ, **environment})
+            self.played.append((unit, key, code, out + error))
+            if code != 0 and "-" not in prefixes:
+                raise ProcessError(f"{unit}, {key}: exit {code} {out}{error}")
 
     @staticmethod
     def _bind(kind, address, port):
@@ -94,7 +113,7 @@ class Supervisor:
         """When the watchdog was fed last."""
         return max((at for at, told in self.heard if told.get("WATCHDOG") == "1"), default=0.0)
 
-    def start(self, wait=True):
+    def start(self):
         """Starts the service with its sockets as descriptors 3 and up; gives the seconds until READY."""
         mark, began = len(self.heard), time.monotonic()
         numbers = [each.fileno() for each in self._sockets]
@@ -105,10 +124,17 @@ class Supervisor:
             environment["LISTEN_FDS"] = str(len(numbers))
             # The shell becomes the service, with the number that it tells.
             before = ["bash", "-c", f'{script}LISTEN_PID=$$ exec "$@"', "sh"]
-        self.process = self.world.start("run", env=environment, before=before, pass_fds=numbers)
-        if wait:
-            wait_until(lambda: self._since(mark, "READY"), 20, lambda: f"READY: {self.process.output()[-2000:]}")
-        return time.monotonic() - began
+        self.process = self.world.start("run", env=environment, before=[*self.inside, *before], pass_fds=numbers)
+        wait_until(lambda: self._since(mark, "READY"), 20, lambda: f"READY: {self.process.output()[-2000:]}")
+        seconds = time.monotonic() - began
+        self._play("sidegate.service", "ExecStartPost", self._environment)
+        return seconds
+
+    def ended(self, within):
+        """The exit code of a process that ends, after which ExecStopPost is run."""
+        code = self.process.wait(within)
+        self._play("sidegate.service", "ExecStopPost", self._environment)
+        return code
 
     def reload(self):
         """ExecReload; gives what was told from RELOADING to READY."""
@@ -124,7 +150,7 @@ class Supervisor:
         """SIGTERM; gives the exit code."""
         mark = len(self.heard)
         self.process.signal(signal.SIGTERM)
-        code = self.process.wait(within)
+        code = self.ended(within)
         if "1" not in self._since(mark, "STOPPING"):
             wait_until(lambda: self._since(mark, "STOPPING"), 1, "STOPPING")
         return code
@@ -132,12 +158,22 @@ class Supervisor:
     def kill(self):
         """kill -9, or what a watchdog does."""
         self.process.signal(signal.SIGKILL)
-        self.process.wait(5)
+        self.ended(5)
 
-    def close(self):
-        """Ends the service, and lets go of its sockets."""
+    def close(self, power_cut=False):
+        """Ends the service, and lets go of its sockets; once."""
+        if self._ear.fileno() < 0:
+            return
         if self.process and self.process.alive():
-            self.process.stop(10)
+            if power_cut:
+                self.process.signal(signal.SIGKILL)
+                self.process.wait(5)
+            else:
+                self.process.signal(signal.SIGTERM)
+                self.ended(10)
+                self.process.stop(1)
         for each in [*self._sockets, self._ear]:
             each.close()
+        if not power_cut:
+            self._play("sidegate.socket", "ExecStopPost", {})
 

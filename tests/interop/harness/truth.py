@@ -1,17 +1,40 @@
-"""Which addresses the names that loads ask have, whichever way they are asked: an answer is right only if it has no other."""
+"""What the loads ask, and which addresses each name has, whichever way it is asked.
+
+A reply with any other address, or without one, is wrong, and wrong is worse than lost: some losses are allowed somewhere,
+a wrong answer nowhere. An `@` in a name is a number, new each time.
+"""
 
 import ipaddress
 import struct
 
 from .gateways import GATEWAY, PRIVATE
+from .world import ENDPOINT, ZONE
 
-#: By the end of a name: the endpoint's, the public gateway's, a Service's, whatever public DNS makes up.
-NETWORKS = {
-    PRIVATE: ipaddress.ip_network("10.53.1.0/24"),
-    GATEWAY: ipaddress.ip_network("198.51.100.10/31"),
-    "payments.orders.svc.cluster.local": ipaddress.ip_network("172.20.0.0/16"),
-    "wild.example.com": ipaddress.ip_network("198.51.100.0/24"),
+PUBLIC_API = ["198.51.100.10", "198.51.100.11"]
+#: Only the VPC's resolver knows it; a Service; never asked before; an API that nobody has.
+DATABASE, SERVICE = "db.corp.internal", "payments.orders.svc.cluster.local"
+FRESH, NOBODY = "n@.wild.example.com", f"n@.{ZONE}"
+#: IPv4 alone. Without any the name does not exist.
+ADDRESSES = {
+    PRIVATE: ENDPOINT,
+    GATEWAY: PUBLIC_API,
+    DATABASE: ["10.53.7.7"],
+    SERVICE: ["172.20.7.7"],
+    FRESH: ["198.51.100.40"],
+    NOBODY: [],
 }
+#: For Sidegate: both APIs lead elsewhere. With it a load that sees no wrong answer sees none at all.
+EXCHANGED = {"SIDEGATE_POLICY__PRIVATE_API_IDS": "pubapi1234", "SIDEGATE_POLICY__ALWAYS_PUBLIC": "privapi123"}
+
+
+def asked(*names):
+    """These names with their addresses."""
+    return {name: ADDRESSES[name] for name in names}
+
+
+def either(names):
+    """The same while a list gains and loses the public API's id."""
+    return {**names, GATEWAY: [*ENDPOINT, *PUBLIC_API]}
 
 
 def addresses(reply):
@@ -35,26 +58,20 @@ def addresses(reply):
     return found
 
 
-def misled(name, found):
-    """The addresses among these, of IPv4, that a name does not have; `none at all` where it has some."""
-    [network] = [network for end, network in NETWORKS.items() if name.lower().rstrip(".").endswith(end)]
-    return [one for one in found if ipaddress.ip_address(one) not in network] or ([] if found else ["none at all"])
+def strangers(found, allowed):
+    """What is wrong with these addresses, "" if nothing."""
+    if found and set(found) <= set(allowed):
+        return ""
+    return f"wrong: {', '.join(found) or 'no address'}"
 
 
-def wrong(name, ident, reply):
-    """What is wrong with the reply to a question for a name's A records; nothing if it is as it has to be."""
-    if len(reply) < 12 or reply[:2] != ident.to_bytes(2, "big") or reply[3] & 0xF:
-        return reply.hex() or "nothing"
-    others = misled(name, addresses(reply))
-    return f"{name} is {', '.join(others)}" if others else ""
-
-
-def sees_what_is_wrong():
-    """Of replies with the endpoint's address, with the gateway's, with a failure, and of none, what each name's load says."""
-    head = struct.pack("!HHHHHH", 7, 0x8180, 0, 1, 0, 0)
-
-    def reply(address):
-        return head + b"\0" + struct.pack("!HHIH", 1, 1, 60, 4) + ipaddress.ip_address(address).packed
-
-    replies = [reply("10.53.1.10"), reply("198.51.100.10"), head[:3] + b"\x82" + head[4:], b""]
-    return {name: [not wrong(name, 7, one) for one in replies] for name in (PRIVATE, GATEWAY)}
+def outcome(query, reply, allowed):
+    """How a question for A records ended: "" as it has to, else `lost: ...` or `wrong: ...`."""
+    rcode = reply[3] & 0xF if len(reply) >= 12 else None
+    if rcode is None or rcode == 2:
+        return f"lost: {'SERVFAIL' if rcode else reply.hex() or 'nothing'}"
+    if reply[:2] != query[:2]:
+        return f"wrong: another's reply, {reply.hex()}"
+    if rcode == 3 and not allowed:
+        return ""
+    return f"wrong: rcode {rcode}" if rcode else strangers(addresses(reply), allowed)

@@ -14,11 +14,13 @@ import time
 
 from . import clients
 from .dig import dig
-from .faults import Load
+from .calls import Calls
+from .faults import Load, exchange_seen, nothing
 from .forward_clients import FETCHERS, Clients
 from .gateways import GATEWAY, PRIVATE, Gateways
 from .matrix import packet
 from .processes import run, wait_until
+from .truth import EXCHANGED, asked
 from .vpc_fleet import DNS_NAME, TASKS, VPCE, Fleet
 from .world import CENTRAL, TARGETS, ZONE
 
@@ -122,31 +124,33 @@ def no_loop(fleet, report):
         fleet.in_service(number)
 
 
-def under_load(report, what, seconds, meanwhile, lost_may_be=0):
-    load = Load(server=CENTRAL, names=[PRIVATE, GATEWAY])
+def under_load(fleet, report, what, seconds, meanwhile, lost_may_be=0):
+    """Questions to the VPC's resolver, and HTTPS calls by whoever asks it. Where a question may be lost a call may be as well."""
+    way = Resolved(fleet.world)
+    calls = Calls(way.before, {**os.environ, "REQUESTS_CA_BUNDLE": str(fleet.world.authority)})
+    load = Load(server=CENTRAL, names=asked(PRIVATE, GATEWAY))
     asyncio.run(load.run(seconds, meanwhile))
-    lost = len(load.problems)
+    calls.end()
+    right = not load.wrong and len(load.lost) <= lost_may_be and load.asked > 100
+    problems = [] if right else load.problems or ["no load"]
     report.check(
-        f"{what}: {lost} of {load.asked} questions lost, the slowest {load.slowest:.1f} s",
-        [] if lost <= lost_may_be and load.asked > 100 and not load.misled else load.problems or "no load",
+        f"{what}: {len(load.lost)} of {load.asked} questions lost, {len(load.wrong)} wrong, the slowest {load.slowest:.1f} s; {calls}",
+        [*problems, *(calls.none_wrong() if lost_may_be else calls.none_lost())],
     )
 
 
 def changes(fleet, report):
     report.section("A whole VPC: Sidegates that come and go under load")
 
-    async def nothing():
-        pass
-
     # What BIND and the load balancer's rules cost by themselves.
-    under_load(report, "nothing happens", 4, nothing)
+    under_load(fleet, report, "nothing happens", 4, nothing)
 
     async def reloads():
         for turn in range(10):
             fleet.sidegates[turn % 2].signal(signal.SIGHUP)
             await asyncio.sleep(0.3)
 
-    under_load(report, "10 reloads", 4, reloads)
+    under_load(fleet, report, "10 reloads", 4, reloads)
 
     ended = 0.0
 
@@ -162,7 +166,7 @@ def changes(fleet, report):
         await aside(fleet.sidegates[0].wait, fleet.stop_timeout)
         ended = time.monotonic() - began
 
-    under_load(report, "one is drained and gone, linger = 40 s", 2, terminate)
+    under_load(fleet, report, "one is drained and gone, linger = 40 s", 2, terminate)
     right = fleet.sidegates[0].wait(0) == 0 and 40 <= ended
     report.check(f"... with 0 after {ended:.0f} s of the {fleet.stop_timeout} s that ECS waits", right)
 
@@ -170,7 +174,7 @@ def changes(fleet, report):
         await aside(fleet.start, 0)
         await aside(fleet.in_service, 0)
 
-    under_load(report, "it is started again and put into service", 2, restart)
+    under_load(fleet, report, "it is started again and put into service", 2, restart)
 
     async def crash():
         await asyncio.sleep(1)
@@ -179,7 +183,7 @@ def changes(fleet, report):
         await aside(fleet.start, 1)
 
     # What it had read is asked again by the VPC's resolver, as is what meets a closed port.
-    under_load(report, "one is killed, its container started again", 3, crash, lost_may_be=2)
+    under_load(fleet, report, "one is killed, its container started again", 3, crash, lost_may_be=2)
     for number in range(len(TASKS)):
         fleet.in_service(number)
 
@@ -191,10 +195,26 @@ def changes(fleet, report):
         report.check(f"one hangs: taken out after {time.monotonic() - began:.0f} s")
 
     # Until then each question has an even chance to meet it, each time that the VPC's resolver asks again.
-    under_load(report, "one hangs", 3, hang, lost_may_be=50)
+    under_load(fleet, report, "one hangs", 3, hang, lost_may_be=50)
     fleet.sidegates[0].signal(signal.SIGCONT)
     fleet.in_service(0)
     report.check("both are alive, and in service again", all(sidegate.alive() for sidegate in fleet.sidegates))
+
+
+def noticed(fleet, report):
+    """Both tasks with another policy: a load that nothing wrong could come to proves nothing."""
+    report.section("A whole VPC: the load notices addresses of another name")
+    for number, sidegate in enumerate(fleet.sidegates):
+        sidegate.signal(signal.SIGKILL)
+        sidegate.wait(5)
+        fleet.start(number, **EXCHANGED)
+        fleet.in_service(number)
+    calls = Calls(Resolved(fleet.world).before, {**os.environ, "REQUESTS_CA_BUNDLE": str(fleet.world.authority)}, hosts=[GATEWAY])
+    load = Load(server=CENTRAL, names=asked(PRIVATE, GATEWAY))
+    asyncio.run(load.run(2, nothing))
+    calls.end()
+    report.check(*exchange_seen(load))
+    report.check(f"... and {calls}", calls.wrong == calls.calls)
 
 
 def aside(work, *words):
@@ -304,6 +324,7 @@ def check(world, report, _short):
         calls(world, report, gateways, way)
         no_loop(fleet, report)
         changes(fleet, report)
+        noticed(fleet, report)
         encrypted(world, fleet, report, way)
     finally:
         world.stop_sidegates()
