@@ -122,8 +122,10 @@ const ARROWS: &[(&str, &[&str], &str)] = &[
             "forward",
             "whole_file",
             "resolv_conf",
+            "roots",
+            "server_tls",
         ],
-        "it runs app; `route` prints a decision and what sources know, `discover` a list, `doctor` a verdict, `wait` and \
+        "it runs app; `check` reads the PEM files that a start would, `route` prints a decision and what sources know, `discover` a list, `doctor` a verdict, `wait` and \
          `health` ask admin, `demo` builds a world around app and calls by its entrances, `resolv-conf restore` needs no \
          configuration",
     ),

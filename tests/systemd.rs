@@ -288,14 +288,16 @@ fn the_watchdog_goes_hungry_while_a_udp_listener_gets_nothing() {
 #[test]
 fn quitquitquit_ends_it_as_sigterm_does() {
     let unit = Unit::new();
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // An address that no other process of this machine takes: a port that was free a moment ago may be taken by now.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let admin = format!("127.{}.{middle}.{low}:9180", 64 + high % 64);
     let text = std::fs::read_to_string(&unit.configuration).unwrap();
-    let text = text.replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"127.0.0.1:{port}\""));
+    let text = text.replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{admin}\""));
     std::fs::write(&unit.configuration, text).unwrap();
     let mut process = unit.start(&[]);
     unit.hears_ready();
     let post = |path: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stream = TcpStream::connect(&admin).unwrap();
         write!(stream, "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();

@@ -182,9 +182,19 @@ async fn a_public_server_that_is_the_vpcs_resolver_is_refused_at_start_and_at_a_
     {
         let config = |whole_vpc| Config { whole_vpc, ..config(&[loopback()], servers(public)) };
         let words = Gate::try_with(config(true), table(Group::Vpc)).err().expect("refused").to_string();
-        assert!(words.contains("upstream.public has") && words.contains("outside the VPC"), "{words}");
+        assert!(
+            words.contains("upstream.public or an [[upstream.zone]]") && words.contains("outside the VPC"),
+            "{words}"
+        );
         let mut gate = Gate::with(config(false), table(Group::Vpc));
         assert!(gate.reload(config(true)).await.is_err(), "{public}");
+    }
+    // The same of the servers of a zone that has names of API Gateway; another zone may ask whom it likes.
+    for (zone, is_refused) in [("amazonaws.com", true), ("corp.internal", false)] {
+        let (zones, zone_names) = (vec![vec![vpc.to_string().parse().unwrap()]], vec![zone.parse().unwrap()]);
+        let upstreams = Upstreams { zones, zone_names, ..servers("127.0.0.2:5399") };
+        let config = Config { whole_vpc: true, ..config(&[loopback()], upstreams) };
+        assert_eq!(Gate::try_with(config, table(Group::Vpc)).is_err(), is_refused, "{zone}");
     }
 }
 
