@@ -100,10 +100,11 @@ def difference(direct, got):
 class Clients:
     """All of them; they go direct first, then through one entrance after the other."""
 
-    def __init__(self, world, gateways, report, short):
+    def __init__(self, world, gateways, report, short, home="forward-clients"):
         self.world, self.gateways, self.report = world, gateways, report
-        self.home = world.work / "forward-clients"
-        self.home.mkdir(exist_ok=True)
+        #: Of one part alone: who comes second would find the first one's files in the way.
+        self.home = world.work / home
+        self.home.mkdir()
         self.body = self.home / "body"
         self.body.write_bytes(bytes(range(256)) * 400)
         self.rows = ["curl", "Python requests", "boto3, SigV4", "WebSocket", RAW]

@@ -64,7 +64,7 @@ def lookups(world, report, way):
 
 def calls(world, report, gateways, way):
     """Both kinds of APIs answer; the endpoint says 403 to a name that is not its own, and the public gateway too."""
-    home = Clients(world, gateways, report, False)
+    home = Clients(world, gateways, report, False, "vpc-clients")
     home.rows = [row for row in FETCHERS if row != "Node fetch"]
     for row in home.rows:
         for host in (PRIVATE, GATEWAY):
