@@ -110,7 +110,8 @@ def no_loop(fleet, report):
     before = len(fleet.asked(ZONE))
     fleet.start(0, SIDEGATE_CONFIG_TOML=nowhere.replace("whole_vpc = true\n", ""))
     time.sleep(5)
-    reply = dig(PRIVATE, server=TARGETS[0])
+    # Of the task itself: the load balancer, to which none is healthy now, may choose the one that does not run.
+    reply = dig(PRIVATE, server=TASKS[0], port=5300)
     asked = len(fleet.asked(ZONE)) - before
     report.check(
         f"without whole_vpc: the apex comes back ({asked} questions in 5 s), which ends as SERVFAIL and grows into no storm",
@@ -182,8 +183,9 @@ def changes(fleet, report):
         await aside(fleet.sidegates[1].wait, 5)
         await aside(fleet.start, 1)
 
-    # What it had read is asked again by the VPC's resolver, as is what meets a closed port.
-    under_load(fleet, report, "one is killed, its container started again", 3, crash, lost_may_be=2)
+    # What it had read is asked again by the VPC's resolver, as is what meets a closed port; where both attempts do, the
+    # resolver says SERVFAIL. Each of the six askers may meet that at the end of the one process and before the other.
+    under_load(fleet, report, "one is killed, its container started again", 3, crash, lost_may_be=12)
     for number in range(len(TASKS)):
         fleet.in_service(number)
 
