@@ -16,7 +16,7 @@ PARTS = ("dns", "forward")
 
 
 def options():
-    parser = argparse.ArgumentParser(prog="benches/peers/run", usage="benches/peers/run PART [OPTION...]")
+    parser = argparse.ArgumentParser(prog="benches/peers/run", usage=argparse.SUPPRESS)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("sidegate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("work", type=Path, help=argparse.SUPPRESS)

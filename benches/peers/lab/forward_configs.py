@@ -3,13 +3,16 @@
 All have one thread for their work, no access log, and room for as many tunnels as are held open.
 """
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 from .forward_ends import ENDS, LOCAL, WEB, ZONE, Certificate, program
 
-#: Connections of both sides, and some to spare.
-ROOM = 24_000
+#: Files that a program may have open: what 10,000 tunnels take and some to spare, or what this machine allows.
+FILES = min(24_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+#: Connections of both sides.
+ROOM = FILES - 300
 
 
 @dataclass(frozen=True)

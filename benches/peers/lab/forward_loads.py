@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 
 from . import machine, processes
+from .forward_configs import ROOM
 from .forward_contestants import DIRECT
 from .forward_ends import BIG, BIG_BYTES, SMALL, SMALL_BYTES, STAYING, WEB, End
 
 RATE = 1500
-TUNNELS = 10_000
+TUNNELS = min(10_000, ROOM // 2 - 100)
 #: Until memory is measured, so that what only opening takes is given back.
 REST = 1
 

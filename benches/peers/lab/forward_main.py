@@ -4,7 +4,7 @@ import resource
 import subprocess
 
 from . import machine
-from .forward_configs import Place
+from .forward_configs import FILES, Place
 from .forward_contestants import CONTESTANTS, DIRECT, WAYS, Absent, leave_out, running
 from .forward_ends import make_certificate, resolve_names, start
 from .forward_loads import WORKLOADS, hold, take
@@ -14,7 +14,6 @@ from .report import number
 __all__ = ["contestants", "measure", "tables", "workloads"]
 
 FIRST_PORT = 8401
-FILES = 65_536
 
 
 def contestants():

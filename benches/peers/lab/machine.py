@@ -18,7 +18,7 @@ PAUSE = 0.3
 
 @dataclass
 class Usage:
-    """What one sample took, in CPU seconds; `foreign` and `stolen` are in cores: what others here and on the host took."""
+    """What one sample took, in CPU seconds; what others took here and on the host, `foreign` and `stolen`, is in cores."""
 
     wall: float
     user: float
@@ -116,7 +116,7 @@ def metered(work, pid, helpers=()):
 
 
 def wait_until_quiet(longest, share=0.06, times=2):
-    """Waits until the cores are idle, some times running; gives the seconds that took, `longest` where they never were."""
+    """Waits until the cores are idle, some times running, or for the longest; gives the seconds that took."""
     began = time.monotonic()
     quiet = 0
     while quiet < times and time.monotonic() - began < longest:

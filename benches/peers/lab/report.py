@@ -25,7 +25,7 @@ def values(records, contestant, workload, key):
 
 
 def ratio(records, contestant, other, workload, key):
-    """The median of one contestant's value to the other's in the same round: the machine's own speed drifts, the pair does not."""
+    """The median of one's value to the other's in the same round: the machine's own speed drifts, and takes both along."""
     theirs = {record["round"]: record[key] for record in of(records, other, workload) if record.get(key)}
     return median(
         record[key] / theirs[record["round"]]
