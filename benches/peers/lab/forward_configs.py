@@ -172,7 +172,7 @@ def squid(place):
     place.folder.chmod(0o777)
     text = f"""http_port {LOCAL}:{place.port}
 visible_hostname lab
-http_access allow localhost
+http_access allow all
 cache deny all
 access_log none
 cache_log {place.folder}/log
@@ -191,7 +191,7 @@ max_filedescriptors {ROOM}
 def tinyproxy(place):
     text = f"""Port {place.port}
 Listen {LOCAL}
-Allow {LOCAL}
+Allow 127.0.0.0/8
 Timeout 300
 MaxClients {ROOM // 2}
 LogLevel Critical

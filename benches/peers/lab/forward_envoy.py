@@ -37,6 +37,8 @@ def _http(hosts, **more):
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="http",
         generate_request_id=False,
+        # Else a tunnel outlives its far end until the client goes.
+        delayed_close_timeout="0s",
         route_config={"virtual_hosts": hosts},
         http_filters=[router],
         **more,

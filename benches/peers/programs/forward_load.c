@@ -69,16 +69,25 @@ static void arm(struct connection *c, uint32_t events) {
     c->armed = events;
 }
 
+static struct sockaddr_in loopback(int host, int at) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(at)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + host);
+    return address;
+}
+
+/* From an address that no forwarder dials from: the same port of the same address could be its own as well, and Sidegate
+ * would take the connection for one of its own that came back. */
 static void dial(struct connection *c) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in from = loopback(1, 0), address = loopback(0, port);
     int on = 1;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     *c = (struct connection){.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), .began = now()};
     if (c->fd < 0) {
         perror("socket");
         exit(1);
     }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    bind(c->fd, (struct sockaddr *)&from, sizeof from);
     /* What is wrong with it shows in CONNECTING. */
     connect(c->fd, (struct sockaddr *)&address, sizeof address);
     arm(c, EPOLLOUT);
