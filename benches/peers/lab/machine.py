@@ -66,17 +66,28 @@ def memory(pid):
     return total
 
 
-def _foreign_ticks():
-    """CPU time so far of each process of the machine that is not of this run."""
+def _foreign_times():
+    """CPU time so far, its own and its ended children's, of each process of the machine that is not of this run."""
     processes = Path(os.environ["MACHINE_PROC"])
     own = os.readlink("/proc/self/ns/pid")
-    ticks = {}
+    found = {}
     for process in processes.iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
                 if os.readlink(process / "ns/pid") != own:
-                    ticks[process.name] = sum(_times(process / "stat"))
-    return ticks
+                    times = _times(process / "stat")
+                    found[process.name] = sum(times[:2]), sum(times[2:])
+    return found
+
+
+def _foreign_ticks(before, after):
+    """What others used between two such looks."""
+    nothing = 0, 0
+    own = sum(times[0] - before.get(process, nothing)[0] for process, times in after.items())
+    # What has ended meanwhile is with its parents now, together with what it had used before.
+    ended = sum(times[1] - before.get(process, nothing)[1] for process, times in after.items())
+    ended -= sum(sum(times) for process, times in before.items() if process not in after)
+    return own + max(0, ended)
 
 
 def _cores():
@@ -92,7 +103,7 @@ def _snapshot(pid, helpers):
         "at": time.monotonic(),
         "contestant": cpu_seconds(pid),
         "helpers": sum(sum(cpu_seconds(helper)) for helper in helpers),
-        "foreign": _foreign_ticks(),
+        "foreign": _foreign_times(),
         "stolen": _cores()[2],
     }
 
@@ -103,14 +114,12 @@ def metered(work, pid, helpers=()):
     result = work()
     after = _snapshot(pid, helpers)
     wall = after["at"] - before["at"]
-    # A process that ended meanwhile counts through its parent, whole: too much rather than too little.
-    foreign = sum(max(0, ticks - before["foreign"].get(name, 0)) for name, ticks in after["foreign"].items())
     return result, Usage(
         wall=wall,
         user=after["contestant"][0] - before["contestant"][0],
         system=after["contestant"][1] - before["contestant"][1],
         helpers=after["helpers"] - before["helpers"],
-        foreign=foreign / TICKS / wall,
+        foreign=_foreign_ticks(before["foreign"], after["foreign"]) / TICKS / wall,
         stolen=(after["stolen"] - before["stolen"]) / TICKS / wall,
     )
 

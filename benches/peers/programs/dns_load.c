@@ -1,4 +1,4 @@
-/* A load of DNS questions that costs little, so that the contestant's core is full before the load's is.
+/* A load of DNS questions: what it does itself is little beside what the kernel does for its sockets.
  *
  * dns_load PORT QUESTIONS SECONDS udp|tcp|rate VALUE [UNIQUE]
  *   udp, tcp   VALUE queries are always in flight, over 20 sockets or connections; those of TCP are pipelined
