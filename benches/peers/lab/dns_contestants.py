@@ -194,10 +194,11 @@ connections = [ {{ port = {setting.upstream}, protocol = {{ type = "udp" }} }} ]
 
 
 def sidegate(setting):
-    """Its program is the first word, as it is given to the run."""
+    """The words after its program, which the run is given. It remembers nothing, so that each start is like the first."""
     ids = setting.write("ids", "".join(f"{name}\n" for name in setting.data.ids))
     addresses = ", ".join(f'"{address}"' for address in ADDRESSES)
-    text = f"""[policy]
+    text = f"""state_dir = ""
+[policy]
 region = "{ZONE.split(".")[1]}"
 [[endpoint]]
 region = "{ZONE.split(".")[1]}"
