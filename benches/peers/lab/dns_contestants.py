@@ -1,7 +1,7 @@
 """The contestants: how each is told to answer the same private names, to ask the same upstream, and to use one thread.
 
-All have a cache that holds everything asked, none checks DNSSEC, none has to ask upstream about a private name, whatever the
-type. Each function writes what its contestant reads and gives the command that runs it in the foreground.
+All have a cache that holds everything asked, none checks DNSSEC, none has to ask upstream about a private name, whatever
+the type. Each function writes what its contestant reads and gives the command that runs it in the foreground.
 """
 
 import os
