@@ -1,7 +1,7 @@
 """The contestants: how each is told to answer the same private names, to ask the same upstream, and to use one thread.
 
-All have a cache that holds everything asked, none checks DNSSEC, none has to ask upstream about a private name, whatever the
-type. Each function writes what its contestant reads and gives the command that runs it in the foreground.
+All have a cache that holds everything asked, none checks DNSSEC, none has to ask upstream about a private name, whatever
+the type. Each function writes what its contestant reads and gives the command that runs it in the foreground.
 """
 
 import os
@@ -194,10 +194,11 @@ connections = [ {{ port = {setting.upstream}, protocol = {{ type = "udp" }} }} ]
 
 
 def sidegate(setting):
-    """Its program is the first word, as it is given to the run."""
+    """The words after its program, which the run is given. It remembers nothing, so that each start is like the first."""
     ids = setting.write("ids", "".join(f"{name}\n" for name in setting.data.ids))
     addresses = ", ".join(f'"{address}"' for address in ADDRESSES)
-    text = f"""[policy]
+    text = f"""state_dir = ""
+[policy]
 region = "{ZONE.split(".")[1]}"
 [[endpoint]]
 region = "{ZONE.split(".")[1]}"

@@ -19,10 +19,10 @@ def line(workload, numbers):
     if workload == "start":
         idle = number(numbers["idle_kib"] / 1024, 1)
         return f"{number(numbers['first_ms'], 1)} ms to the first answer, {idle} MiB idle"
+    rate, cost, typical = number(numbers["rate"]), number(numbers["cpu_us"], 2), number(numbers["p50_us"])
     return (
-        f"{number(numbers['rate']):>8} q/s  {number(numbers['cpu_us'], 2):>6} us CPU  {number(numbers['p50_us']):>5} us median"
-        f"  {numbers['lost']} lost  {numbers['failed'] + numbers['wrong']} wrong  {numbers['noise']:.0%} noise"
-        f"  try {numbers['tries']}"
+        f"{rate:>8} q/s  {cost:>6} us CPU  {typical:>5} us median  {numbers['lost']} lost"
+        f"  {numbers['failed'] + numbers['wrong']} wrong  {numbers['noise']:.0%} noise  try {numbers['tries']}"
     )
 
 
