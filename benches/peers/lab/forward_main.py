@@ -56,7 +56,7 @@ def measure(options):
 
 
 def _turn(contestant, wanted, place, helpers, options):
-    """All of one contestant's samples of one round. Tunnels are held by a fresh process: memory is seldom given back."""
+    """A contestant's samples of one round. Tunnels are held by a fresh process: memory is seldom given back."""
     timed = [workload for workload in wanted if workload.by != "memory"]
     if contestant.name == DIRECT:
         for workload in timed:

@@ -75,7 +75,7 @@ static struct sockaddr_in loopback(int host, int at) {
     return address;
 }
 
-/* From an address that no forwarder dials from: the same port of the same address could be its own as well, and Sidegate
+/* From one that no forwarder dials from: the same port of the same address could be its own as well, and Sidegate
  * would take the connection for one of its own that came back. */
 static void dial(struct connection *c) {
     struct sockaddr_in from = loopback(1, 0), address = loopback(0, port);
