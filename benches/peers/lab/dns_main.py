@@ -1,0 +1,131 @@
+"""The part called dns: what a resolver serves on one core, in rounds in which each contestant has its turn."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+from . import dns_ask, dns_contestants, dns_data, dns_report, machine, processes
+from .dns_contestants import LIMIT
+
+UPSTREAM_PORT, FIRST_PORT = 5400, 5301
+#: In flight at a time. Enough to fill one core of any contestant, too little to fill its socket's queue.
+IN_FLIGHT = 100
+RATE = 10_000
+#: Seconds of asking for everything that must be cached.
+WARMING = 1
+#: The load waits a second for late replies, and may have to be told that its contestant hangs.
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of sample; `needs` says whether everything is cached before it, or nothing ever."""
+
+    questions: str
+    way: str
+    value: int
+    needs: str = ""
+
+
+WORKLOADS = {
+    "private": Workload("private", "udp", IN_FLIGHT),
+    "cached": Workload("cached", "udp", IN_FLIGHT, "cache"),
+    "mix": Workload("mix", "udp", IN_FLIGHT, "cache"),
+    "tcp": Workload("mix", "tcp", IN_FLIGHT, "cache"),
+    "latency": Workload("mix", "rate", RATE, "cache"),
+    "misses": Workload("misses", "udp", IN_FLIGHT, "upstream"),
+}
+
+
+def contestants():
+    return dns_contestants.NAMES
+
+
+def workloads():
+    return list(WORKLOADS)
+
+
+tables = dns_report.tables
+
+
+class Lab:
+    """The data, the upstream, and each contestant's place."""
+
+    def __init__(self, options):
+        self.options = options
+        self.programs = options.work / "bin"
+        self.data = dns_data.Data(options.work)
+        self.misses = 0
+        self.upstream = processes.start(
+            [self.programs / "dns_limit", UPSTREAM_PORT], processes.LOAD_CORE, options.work / "upstream.log"
+        )
+
+    def setting(self, name):
+        port = FIRST_PORT + dns_contestants.NAMES.index(name)
+        return dns_contestants.Setting(self.options.work / name, port, UPSTREAM_PORT, self.data)
+
+    def load(self, port, questions, seconds, way, value, unique=0):
+        words = [self.programs / "dns_load", port, self.data.questions(questions), seconds, way, value, unique]
+        return json.loads(processes.load(words, seconds + PATIENCE))
+
+    def warm(self, port):
+        self.load(port, "all", WARMING, "udp", 20)
+
+    def sample(self, process, port, workload):
+        """One sample, and what was used meanwhile, as one record."""
+
+        def work():
+            # A sample that is taken again asks for other names.
+            self.misses += workload.needs == "upstream"
+            unique = self.misses if workload.needs == "upstream" else 0
+            return self.load(port, workload.questions, self.options.secs, workload.way, workload.value, unique)
+
+        before = (lambda: self.warm(port)) if workload.needs == "cache" else None
+        result, usage = machine.sample(work, process.pid, self.options, [self.upstream.pid], before)
+        used = usage.user + usage.system
+        cost = used / result["answered"] * 1e6 if result["answered"] else None
+        return {**result, **usage.record(), "cpu_us": cost, "noise": usage.noise}
+
+    def turn(self, name):
+        """All samples of one contestant that has just started."""
+        setting = self.setting(name)
+        command = dns_contestants.command(name, setting, self.programs, self.options.sidegate)
+        if command is None:
+            say(f"{name}: not installed, left out")
+            return
+        machine.wait_until_quiet(self.options.settle)
+        log = self.options.work / f"{name}.log"
+        began = time.monotonic()
+        process = processes.start(command, processes.CONTESTANT_CORE, log)
+        try:
+            first = dns_ask.first_answer(process, setting.port, self.data.private[0], began) if name != LIMIT else 0
+            if first is None:
+                say(f"{name}: does not answer, left out: {log.read_text(errors='replace')[-500:]}")
+                return
+            time.sleep(1)
+            if name != LIMIT:
+                for fault in dns_ask.faults(setting.port, self.data):
+                    say(f"{name}: {fault}")
+                yield "start", {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
+            for workload in self.options.workloads:
+                # Who answers everything by itself asks nobody.
+                if name != LIMIT or WORKLOADS[workload].needs != "upstream":
+                    yield workload, self.sample(process, setting.port, WORKLOADS[workload])
+        except (OSError, ValueError) as error:
+            say(f"{name}: {error}")
+        finally:
+            processes.stop(process)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(options):
+    lab = Lab(options)
+    for turn in range(1, options.rounds + 1):
+        for name in options.only:
+            for workload, numbers in lab.turn(name):
+                say(f"round {turn}  {name:14} {workload:8} {dns_report.line(workload, numbers)}")
+                yield {"contestant": name, "workload": workload, "round": turn, **numbers}
