@@ -115,6 +115,7 @@ modules.load('hints > iterate')
 hints.add_hosts('{hosts}')
 hints.ttl(60)
 cache.open(100 * MB, 'lmdb://{setting.directory}/cache')
+cache.clear()
 policy.add(policy.all(policy.STUB('127.0.0.1@{setting.upstream}')))
 """
     return ["kresd", "-n", "-q", "-c", setting.write("kresd.conf", text), setting.directory]

@@ -14,6 +14,8 @@ IN_FLIGHT = 100
 RATE = 10_000
 #: Seconds of asking for everything that must be cached.
 WARMING = 1
+#: Seconds that a file has been left alone before anybody reads it: Sidegate waits with one that may still be written.
+AGE = 4
 #: The load waits a second for late replies, and may have to be told that its contestant hangs.
 PATIENCE = 30
 
@@ -60,10 +62,13 @@ class Lab:
         self.upstream = processes.start(
             [self.programs / "dns_limit", UPSTREAM_PORT], processes.LOAD_CORE, options.work / "upstream.log"
         )
+        self.ports = {name: FIRST_PORT + number for number, name in enumerate(dns_contestants.NAMES)}
+        self.commands = {name: self._command(name) for name in options.only}
+        time.sleep(AGE)
 
-    def setting(self, name):
-        port = FIRST_PORT + dns_contestants.NAMES.index(name)
-        return dns_contestants.Setting(self.options.work / name, port, UPSTREAM_PORT, self.data)
+    def _command(self, name):
+        setting = dns_contestants.Setting(self.options.work / name, self.ports[name], UPSTREAM_PORT, self.data)
+        return dns_contestants.command(name, setting, self.programs, self.options.sidegate)
 
     def load(self, port, questions, seconds, way, value, unique=0):
         words = [self.programs / "dns_load", port, self.data.questions(questions), seconds, way, value, unique]
@@ -89,8 +94,7 @@ class Lab:
 
     def turn(self, name):
         """All samples of one contestant that has just started."""
-        setting = self.setting(name)
-        command = dns_contestants.command(name, setting, self.programs, self.options.sidegate)
+        command, port = self.commands[name], self.ports[name]
         if command is None:
             say(f"{name}: not installed, left out")
             return
@@ -99,19 +103,19 @@ class Lab:
         began = time.monotonic()
         process = processes.start(command, processes.CONTESTANT_CORE, log)
         try:
-            first = dns_ask.first_answer(process, setting.port, self.data.private[0], began) if name != LIMIT else 0
+            first = dns_ask.first_answer(process, port, self.data.private[0], began) if name != LIMIT else 0
             if first is None:
                 say(f"{name}: does not answer, left out: {log.read_text(errors='replace')[-500:]}")
                 return
             time.sleep(1)
             if name != LIMIT:
-                for fault in dns_ask.faults(setting.port, self.data):
+                for fault in dns_ask.faults(port, self.data):
                     say(f"{name}: {fault}")
                 yield "start", {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
             for workload in self.options.workloads:
                 # Who answers everything by itself asks nobody.
                 if name != LIMIT or WORKLOADS[workload].needs != "upstream":
-                    yield workload, self.sample(process, setting.port, WORKLOADS[workload])
+                    yield workload, self.sample(process, port, WORKLOADS[workload])
         except (OSError, ValueError) as error:
             say(f"{name}: {error}")
         finally:
