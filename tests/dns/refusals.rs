@@ -183,5 +183,9 @@ async fn a_loop_that_no_address_gives_away_ends_in_time_with_few_questions() {
         assert_eq!(code(&reply), ResponseCode::ServFail);
         assert!(!extended_errors(&reply).is_empty());
     }
-    assert_eq!(gate.plane.service().borrow().resolver.in_flight(), 0, "it goes on no longer than its client waits");
+    // Client and flight have the same deadline, and either may be told first.
+    while gate.plane.service().borrow().resolver.in_flight() > 0 {
+        assert!(started.elapsed() < Duration::from_secs(5), "it goes on no longer than its client waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
