@@ -336,7 +336,11 @@ fn a_file_sets_every_key() {
             connect_listen: vec![],
             sni_listen: parsed(&["0.0.0.0:443"]),
             http_listen: parsed(&["127.0.0.1:8080"]),
-            http_tls: Some((PathBuf::from("/etc/cert.pem"), PathBuf::from("/etc/key.pem"))),
+            http_tls: Some(CertificateFiles {
+                certificate: "/etc/cert.pem".into(),
+                key: "/etc/key.pem".into(),
+                named_by: "forward.http.tls_certificate and tls_key",
+            }),
             others: Some(Others::Refuse),
             allow: vec![
                 AllowedDestination { name: "login.example.com".parse().unwrap(), below: false, port: 443 },

@@ -118,9 +118,7 @@ pub(super) async fn warn_of_gaps(config: &Config, surroundings: &Surroundings) {
 
 /// An inherited socket that nobody reads would keep its clients waiting.
 pub(super) fn refuse_unused(inherited: &Inherited, config: &Config) -> anyhow::Result<()> {
-    let forward = &config.forward;
-    let entrances = [&forward.connect_listen, &forward.sni_listen, &forward.http_listen];
-    let streams = entrances.into_iter().flatten().chain(&config.admin.listen).copied();
+    let streams = config.forward.listeners().map(|(_, address)| address).chain(config.admin.listen);
     let streams = streams.chain(config.dns.listeners().map(|(_, address)| address));
     Ok(inherited.refuse_unused(&config.dns.listen, &streams.collect::<Vec<_>>())?)
 }

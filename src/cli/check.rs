@@ -10,7 +10,7 @@ use crate::dns::Over;
 use crate::forward::Entrance;
 use crate::policy::Upstream;
 use crate::roots;
-use crate::server_tls::{Certificate, CertificateFiles};
+use crate::server_tls::Certificate;
 
 /// Prints warnings, then every listener and where names come from and go to.
 pub(super) fn check(config: &Config) -> ExitCode {
@@ -45,17 +45,12 @@ pub(super) fn check(config: &Config) -> ExitCode {
 }
 
 /// What a start would fail for on this host; it may be there on the host that runs.
-fn unusable_files(config: &Config) -> impl Iterator<Item = String> {
-    let of_forwarder = config.forward.http_tls.clone().map(|(certificate, key)| CertificateFiles {
-        certificate,
-        key,
-        named_by: "forward.http.tls_certificate and tls_key",
-    });
-    let certificates = config.dns.encrypted.certificate.clone().into_iter().chain(of_forwarder);
+fn unusable_files(config: &Config) -> Vec<String> {
+    let certificates = config.dns.encrypted.certificate.iter().chain(&config.forward.http_tls).cloned();
     let of_certificate = certificates.filter_map(|files| Certificate::read(files).err().map(|error| error.to_string()));
     let roots = Some(&config.forward.extra_roots).filter(|roots| !roots.is_empty());
     let of_roots = roots.and_then(|roots| roots::client_config(roots).err().map(|error| error.to_string()));
-    of_certificate.chain(of_roots).collect::<Vec<_>>().into_iter()
+    of_certificate.chain(of_roots).collect()
 }
 
 /// By the tables of the configuration, in their order.

@@ -152,10 +152,11 @@ pub(super) fn dns(reader: &mut Reader<'_>, sni: &[SocketAddr], facts: &mut Facts
     let forwarder = if listed.is_empty() { on_443.collect() } else { listed };
     let by_forwarder =
         reader.required_text("dns.answer", |text| values::one_of(text, &[("endpoint", false), ("forwarder", true)]));
+    facts.dns_tls = (reader.path("dns.tls_certificate"), reader.path("dns.tls_key"));
     let encrypted = Encrypted {
         tls: listeners(reader, facts, Over::Tls.key()),
         https: listeners(reader, facts, Over::Https.key()),
-        certificate: dns_certificate(reader, facts),
+        certificate: certificate_files(&facts.dns_tls, "dns.tls_certificate and tls_key"),
     };
     let workers = reader.integer("dns.workers", (1, 256), "write the number of cores it may use").map(usize::from);
     DnsSection {
@@ -168,11 +169,13 @@ pub(super) fn dns(reader: &mut Reader<'_>, sni: &[SocketAddr], facts: &mut Facts
     }
 }
 
-fn dns_certificate(reader: &mut Reader<'_>, facts: &mut Facts) -> Option<CertificateFiles> {
-    facts.dns_tls = (reader.path("dns.tls_certificate"), reader.path("dns.tls_key"));
-    let (Some(certificate), Some(key)) = &facts.dns_tls else { return None };
-    let (certificate, key) = (certificate.value.clone(), key.value.clone());
-    Some(CertificateFiles { certificate, key, named_by: "dns.tls_certificate and tls_key" })
+/// Both files, or none; `rules` says so where only one is named.
+fn certificate_files(
+    (certificate, key): &(Option<Located<PathBuf>>, Option<Located<PathBuf>>),
+    named_by: &'static str,
+) -> Option<CertificateFiles> {
+    let (certificate, key) = (certificate.as_ref()?.value.clone(), key.as_ref()?.value.clone());
+    Some(CertificateFiles { certificate, key, named_by })
 }
 
 fn default_workers() -> NonZeroUsize {
@@ -189,13 +192,8 @@ fn listeners(reader: &mut Reader<'_>, facts: &mut Facts, path: &'static str) -> 
 
 pub(super) fn forward(reader: &mut Reader<'_>, clients: Networks, facts: &mut Facts) -> forward::Config {
     let others = [("direct", forward::Others::Direct), ("refuse", forward::Others::Refuse)];
-    let certificate = reader.path("forward.http.tls_certificate");
-    let key = reader.path("forward.http.tls_key");
-    let http_tls = match (&certificate, &key) {
-        (Some(certificate), Some(key)) => Some((certificate.value.clone(), key.value.clone())),
-        _ => None,
-    };
-    facts.tls = (certificate, key);
+    facts.tls = (reader.path("forward.http.tls_certificate"), reader.path("forward.http.tls_key"));
+    let http_tls = certificate_files(&facts.tls, "forward.http.tls_certificate and tls_key");
     let parent_proxy = reader.text("forward.parent_proxy", values::proxy);
     facts.parent_proxy.clone_from(&parent_proxy);
     forward::Config {

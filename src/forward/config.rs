@@ -7,6 +7,7 @@ use super::destination::Destination;
 use super::permit::Entrance;
 use crate::egress_proxy::EgressProxy;
 use crate::policy::{HostName, Networks};
+use crate::server_tls::CertificateFiles;
 
 /// The forwarder's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +15,8 @@ pub struct Config {
     pub connect_listen: Vec<SocketAddr>,
     pub sni_listen: Vec<SocketAddr>,
     pub http_listen: Vec<SocketAddr>,
-    /// Certificate chain and key for TLS on `http_listen`, PEM files; both or none.
-    pub http_tls: Option<(PathBuf, PathBuf)>,
+    /// For TLS on `http_listen`.
+    pub http_tls: Option<CertificateFiles>,
     /// What CONNECT does with names that are not ours; `None`: direct while every `connect_listen` is loopback.
     pub others: Option<Others>,
     pub allow: Vec<AllowedDestination>,

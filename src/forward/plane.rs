@@ -270,10 +270,7 @@ impl Plane {
 }
 
 fn asked(config: &Config) -> impl Iterator<Item = Asked> {
-    let of =
-        |entrance, listen: &[SocketAddr]| listen.iter().map(|&address| Asked { entrance, address }).collect::<Vec<_>>();
-    let connect = of(Entrance::Connect, &config.connect_listen);
-    connect.into_iter().chain(of(Entrance::Sni, &config.sni_listen)).chain(of(Entrance::Http, &config.http_listen))
+    config.listeners().map(|(entrance, address)| Asked { entrance, address })
 }
 
 fn bind_all(asked: impl Iterator<Item = Asked>, inherited: &Inherited) -> Result<Vec<Bound>, PlaneError> {

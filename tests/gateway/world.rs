@@ -11,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sidegate::forward::access::Total;
 use sidegate::forward::{AllowedDestination, Config, Plane, Resolve, Surroundings};
 use sidegate::policy::{Addresses, ApiId, Endpoint, Family, Knowledge, Names, Networks, Origin, PrivateIds, Table};
+use sidegate::server_tls::CertificateFiles;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -100,7 +101,11 @@ impl World {
         };
         let http_tls = names.map(|names| {
             let (certificate, key) = authority.issue(names, false);
-            (written("chain.pem", certificate.pem()), written("key.pem", key.serialize_pem()))
+            CertificateFiles {
+                certificate: written("chain.pem", certificate.pem()),
+                key: written("key.pem", key.serialize_pem()),
+                named_by: "forward.http.tls_certificate and tls_key",
+            }
         });
         let config = Config {
             connect_listen: Vec::new(),

@@ -61,7 +61,7 @@ impl Gateway {
     /// # Errors
     /// A file that cannot be used.
     pub fn new(config: &Config) -> Result<Self, GatewayError> {
-        let acceptor = config.http_tls.as_ref().map(|(chain, key)| Acceptor::of_files(chain, key)).transpose()?;
+        let acceptor = config.http_tls.clone().map(Acceptor::of_files).transpose()?;
         Self::with(acceptor, config)
     }
 
@@ -71,8 +71,8 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::new`].
     pub async fn new_apart(config: &Config) -> Result<Self, GatewayError> {
-        let acceptor = match &config.http_tls {
-            Some((chain, key)) => Some(Acceptor::of_files_apart(chain, key).await?),
+        let acceptor = match config.http_tls.clone() {
+            Some(files) => Some(Acceptor::of_files_apart(files).await?),
             None => None,
         };
         Self::with(acceptor, config)

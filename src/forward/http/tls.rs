@@ -3,7 +3,6 @@
 //! The certificate of a server is checked before one byte of a request is sent (there is no early data here).
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,11 +102,6 @@ fn in_words(error: &CertificateProblem) -> String {
 /// What is offered to clients. Who asks for HTTP/1.0 is served as well, and would be turned away if it were not on offer.
 const OFFERED: [&[u8]; 3] = [HTTP2, HTTP1, b"http/1.0"];
 
-fn files(certificate: &Path, key: &Path) -> CertificateFiles {
-    let (certificate, key) = (certificate.to_owned(), key.to_owned());
-    CertificateFiles { certificate, key, named_by: "forward.http.tls_certificate and tls_key" }
-}
-
 /// Settings for connections of clients.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor(Arc<ServerConfig>);
@@ -118,16 +112,16 @@ impl Acceptor {
     ///
     /// # Errors
     /// A file that cannot be read, or a key of another certificate.
-    pub(super) fn of_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        Self::of(&Certificate::read(files(certificate, key))?)
+    pub(super) fn of_files(files: CertificateFiles) -> Result<Self, CertificateError> {
+        Self::of(&Certificate::read(files)?)
     }
 
     /// As [`Acceptor::of_files`], on a thread that may block, for five seconds at most.
     ///
     /// # Errors
     /// As [`Acceptor::of_files`]; a file system that does not answer in time.
-    pub(super) async fn of_files_apart(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        Self::of(&Certificate::read_apart(files(certificate, key)).await?)
+    pub(super) async fn of_files_apart(files: CertificateFiles) -> Result<Self, CertificateError> {
+        Self::of(&Certificate::read_apart(files).await?)
     }
 
     fn of(certificate: &Arc<Certificate>) -> Result<Self, CertificateError> {
