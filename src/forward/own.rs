@@ -44,12 +44,10 @@ impl OwnConnections {
     /// # Errors
     /// It is one of our connections, redirected.
     pub(super) fn refuse(&self, stream: &TcpStream, client: SocketAddr, now: Instant) -> Result<(), Refusal> {
-        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-        let Some(&(remote, at)) = self.opened_lately().get(&client) else { return Ok(()) };
+        let Some(&(remote, at)) = self.opened_lately().get(&canonical(client)) else { return Ok(()) };
         let fresh = now - at < REMEMBERED;
         // Somebody else's connection may have our source port, if it goes elsewhere.
-        let same = original_destination(stream).is_none_or(|original| original == remote);
-        if !(fresh && same) {
+        if !(fresh && destination(stream).is_some_and(|destination| destination == remote)) {
             return Ok(());
         }
         let words = "our own connection was redirected to us: exclude the user that Sidegate runs as from the redirect";
@@ -57,11 +55,18 @@ impl OwnConnections {
     }
 }
 
-/// Where a redirected connection was going, as netfilter remembers it.
-fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+/// Where a connection was going: as netfilter remembers it, which has rewritten it if it was redirected by REDIRECT or DNAT;
+/// otherwise where it has come to, which is the same for TPROXY and for what was not redirected.
+fn destination(stream: &TcpStream) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
     let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
-    original.ok()?.as_socket()
+    let original = original.ok().and_then(|address| address.as_socket());
+    original.or_else(|| stream.local_addr().ok()).map(canonical)
+}
+
+/// As an IPv4 socket has it, where a listener for both families has it as IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]
@@ -80,6 +85,30 @@ mod tests {
         own.opened(dialled.local_addr().unwrap(), dialled.peer_addr().unwrap(), now);
         assert_eq!(own.refuse(&stream, client, now).unwrap_err().cause, Cause::Loop);
         assert_eq!(own.refuse(&stream, client, now + REMEMBERED), Ok(()));
+    }
+
+    /// The kernel gives one port to connections of one address that lead to different places.
+    #[tokio::test]
+    async fn a_client_with_the_port_of_one_of_our_connections_is_not_taken_for_us() {
+        let (listener, elsewhere) =
+            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, client) = listener.accept().await.unwrap();
+        let (own, now) = (OwnConnections::default(), Instant::now());
+        own.opened(client, elsewhere.local_addr().unwrap(), now);
+        assert_eq!(own.refuse(&stream, client, now), Ok(()));
+    }
+
+    /// A listener of both families says where an IPv4 connection has come to in IPv6.
+    #[tokio::test]
+    async fn a_connection_of_ours_is_known_at_a_listener_of_both_families() {
+        let Ok(listener) = TcpListener::bind("[::]:0").await else { return };
+        let remote = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let dialled = TcpStream::connect(remote).await.unwrap();
+        let (stream, client) = listener.accept().await.unwrap();
+        let (own, now) = (OwnConnections::default(), Instant::now());
+        own.opened(dialled.local_addr().unwrap(), remote, now);
+        assert_eq!(own.refuse(&stream, client, now).unwrap_err().cause, Cause::Loop);
     }
 
     #[test]

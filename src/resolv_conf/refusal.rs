@@ -74,8 +74,12 @@ impl std::fmt::Display for Writer {
 }
 
 impl Writer {
-    /// Of a link's target. All of them keep what they write below /run.
+    /// Of a link's target. All of them keep what they write below /run; systemd-resolved also ships a file that never
+    /// changes and names its stub.
     fn of(target: &Path) -> Option<Self> {
+        if ["/usr/lib/systemd/resolv.conf", "/lib/systemd/resolv.conf"].iter().any(|file| target == Path::new(file)) {
+            return Some(Self::Stub);
+        }
         let target = target.strip_prefix("/var").map_or(target.to_owned(), |below| Path::new("/").join(below));
         if let Ok(below) = target.strip_prefix("/run") {
             if below == Path::new("systemd/resolve/stub-resolv.conf") {
@@ -172,6 +176,8 @@ mod tests {
             ("/run/resolvconf/resolv.conf", Some(Writer::Resolvconf)),
             ("/etc/resolvconf/run/resolv.conf", Some(Writer::Resolvconf)),
             ("/run/netconfig/resolv.conf", Some(Writer::Other)),
+            ("/usr/lib/systemd/resolv.conf", Some(Writer::Stub)),
+            ("/lib/systemd/resolv.conf", Some(Writer::Stub)),
             ("/etc/resolv.conf.static", None),
             ("/running/resolv.conf", None),
         ] {
