@@ -129,7 +129,7 @@ async fn one(resolver: &Resolver, whom: Whom, question: Question) -> Result<Mess
             let only = dns::Upstreams { public: vec![Server::udp(address)], ..dns::Upstreams::default() };
             // A plain server needs neither roots nor a name looked up.
             let group = Upstreams::new(&only, &[], None).map_err(|_| AskError::NoServer)?;
-            group.ask(Upstream::Public, &question, Instant::now() + SERVER).await
+            group.ask(Upstream::Public, &question, Instant::now() + SERVER, None).await
         }
     }
 }

@@ -34,7 +34,7 @@ pub async fn ask(listener: SocketAddr) -> Result<(), String> {
     let address = as_seen_from_here(listener);
     let name = HEALTH_NAME.parse().map_err(|error| format!("{HEALTH_NAME}: {error}"))?;
     let mut query = Question::new(name, rtype::TXT).to_wire(false);
-    match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default())).await {
+    match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default(), None)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("{listener} does not answer: {error}")),
         Err(_) => Err(format!("{listener} does not answer within one second")),

@@ -62,7 +62,7 @@ async fn exchange(listener: SocketAddr, name: &str, kind: u16) -> Result<Message
     let address = as_seen_from_here(listener);
     let name = name.parse().map_err(|error| NotResolving::NotEnough(format!("{name}: {error}")))?;
     let mut query = Question::new(name, kind).to_wire(true);
-    match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default())).await {
+    match timeout(WITHIN, ask_udp(address, &mut query, &OwnSockets::default(), None)).await {
         Ok(Ok(reply)) => Message::parse(&reply)
             .map_err(|_| NotResolving::NotEnough(format!("{listener} answers what is no DNS message"))),
         Ok(Err(error)) => Err(NotResolving::Nobody(format!("{listener} does not answer: {error}"))),

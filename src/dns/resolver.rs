@@ -3,15 +3,19 @@
 //! The listeners call [`Resolver::answer`] with what `respond` could not answer; `discovery` and `forward` look names up
 //! through the same object, so that everything this process asks leaves by one way.
 
+mod accept;
+
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use self::accept::failure;
 use super::answer::{self, Answer};
 use super::cache::{Cache, Hit, Validity};
 use super::chain;
@@ -21,7 +25,7 @@ use super::question::{CacheKey, Question};
 use super::relevance::keep_relevant;
 use super::reply::ReplyLimit;
 use super::respond::local;
-use super::upstream::{AskError, OwnSockets, Upstreams};
+use super::upstream::{AskError, First, OwnSockets, Peer, Upstreams};
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{HostName, Table, Upstream, route};
 
@@ -31,8 +35,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// Seconds a failure is remembered, RFC 9520 section 3.2.
 const FAILURE_LIFETIME: u32 = 5;
-/// Seconds a negative answer for a name of API Gateway is kept at most: new APIs appear (T21).
-const ZONE_NEGATIVE_CAP: u32 = 60;
 /// Questions under way at most, and those among them whose client subnet keeps them from being shared.
 const MAX_FLIGHTS: usize = 4096;
 const MAX_UNSHARED: usize = 256;
@@ -112,6 +114,7 @@ pub struct Resolver {
     upstreams: Arc<Upstreams>,
     cache: Arc<Cache>,
     flights: Mutex<HashMap<(Upstream, Question), Flight>>,
+    direct: AtomicUsize,
     observer: Option<Observer>,
     counters: Arc<ResolverCounters>,
 }
@@ -131,7 +134,8 @@ impl Resolver {
         observer: Option<Observer>,
     ) -> Self {
         let (upstreams, cache) = (Arc::new(upstreams), Arc::new(Cache::new(cache_bytes)));
-        Self { table, upstreams, cache, flights: Mutex::default(), observer, counters: Arc::default() }
+        let (flights, direct) = (Mutex::default(), AtomicUsize::new(0));
+        Self { table, upstreams, cache, flights, direct, observer, counters: Arc::default() }
     }
 
     /// Goes on counting where the one before it is.
@@ -142,7 +146,8 @@ impl Resolver {
     /// A resolver for another table with the same upstreams, and with what is cached of them.
     pub fn with_table(&self, table: watch::Receiver<Arc<Table>>, observer: Option<Observer>) -> Self {
         let (upstreams, cache) = (Arc::clone(&self.upstreams), Arc::clone(&self.cache));
-        Self { table, upstreams, cache, flights: Mutex::default(), observer, counters: Arc::default() }.succeeding(self)
+        let (flights, direct) = (Mutex::default(), AtomicUsize::new(0));
+        Self { table, upstreams, cache, flights, direct, observer, counters: Arc::clone(&self.counters) }
     }
 
     /// The table in force.
@@ -187,7 +192,7 @@ impl Resolver {
         }
         let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
         let wait = if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
-        let answer = match self.flight(&question, upstream) {
+        let answer = match self.flight(&question, upstream, None) {
             Ok(mut flight) => timeout(wait, landed(&mut flight)).await.ok().flatten(),
             Err(answer) => Some(Arc::new(answer)),
         };
@@ -202,7 +207,13 @@ impl Resolver {
     /// Asks again in the background, for an answer that is popular and runs out soon.
     pub fn refresh(self: &Arc<Self>, question: &Question, upstream: Upstream) {
         // At the bound the answer just runs out.
-        let _ = self.flight(question, upstream);
+        let _ = self.flight(question, upstream, None);
+    }
+
+    /// Goes on with a question whose first datagram is on its way; whoever waits for it joins by [`Resolver::answer`].
+    pub fn go_on(self: &Arc<Self>, question: &Question, upstream: Upstream, first: First) {
+        // At the bound whoever joins is told.
+        let _ = self.flight(question, upstream, Some(first));
     }
 
     /// Asks one group directly: no policy, no cache. For our own look-ups of endpoint addresses.
@@ -210,7 +221,7 @@ impl Resolver {
     /// # Errors
     /// When no server of the group answers within four seconds.
     pub async fn look_up(&self, question: &Question, upstream: Upstream) -> Result<Message, AskError> {
-        let mut message = self.upstreams.ask(upstream, question, Instant::now() + ANSWER_WITHIN).await?;
+        let mut message = self.upstreams.ask(upstream, question, Instant::now() + ANSWER_WITHIN, None).await?;
         keep_relevant(&mut message, question.name.wire());
         Ok(message)
     }
@@ -221,12 +232,31 @@ impl Resolver {
 
     /// Questions under way.
     pub fn in_flight(&self) -> usize {
-        self.flights().len()
+        self.flights().len() + self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Whom a listener may send a question to by itself, as one datagram, and where: a prompt server, unless somebody asks
+    /// this already.
+    pub fn prompt(&self, question: &Question, upstream: Upstream) -> Option<(Arc<Peer>, SocketAddr)> {
+        let (peer, address) = self.upstreams.prompt(upstream, question)?;
+        let flights = self.flights();
+        let is_asked = !flights.is_empty() && flights.contains_key(&(upstream, question.clone()));
+        (!is_asked).then(|| (Arc::clone(peer), address))
+    }
+
+    /// The number of questions that listeners are asking by themselves: each counts its own.
+    pub fn direct(&self) -> &AtomicUsize {
+        &self.direct
     }
 
     /// The flight that carries this question, started if there is none. It has its full time, however little whoever
     /// asked has left: its answer serves the next one.
-    fn flight(self: &Arc<Self>, question: &Question, upstream: Upstream) -> Result<Flight, Answer> {
+    fn flight(
+        self: &Arc<Self>,
+        question: &Question,
+        upstream: Upstream,
+        first: Option<First>,
+    ) -> Result<Flight, Answer> {
         let mut flights = self.flights();
         let key = (upstream, question.clone());
         if let Some(flight) = flights.get(&key) {
@@ -241,7 +271,7 @@ impl Resolver {
         }
         let (land, flight) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
-        let run = Arc::clone(self).run(question.clone(), upstream);
+        let run = Arc::clone(self).run(question.clone(), upstream, first);
         let landing = Landing { resolver: Arc::clone(self), key };
         tokio::spawn(async move {
             let answer = run.await;
@@ -257,10 +287,10 @@ impl Resolver {
         self: Arc<Self>,
         question: Question,
         upstream: Upstream,
+        first: Option<First>,
     ) -> Pin<Box<dyn Future<Output = Arc<Answer>> + Send>> {
         Box::pin(async move {
-            let reply = self.upstreams.ask(upstream, &question, Instant::now() + ANSWER_WITHIN).await;
-            let key = CacheKey::of_question(&question, upstream);
+            let reply = self.upstreams.ask(upstream, &question, Instant::now() + ANSWER_WITHIN, first).await;
             let (answer, validity) = match reply {
                 Ok(message) if message.rcode != rcode::SERVFAIL => self.accept(message, &question, upstream).await,
                 Ok(servfail) if servfail.options.is_empty() => {
@@ -275,53 +305,20 @@ impl Resolver {
                 }
                 Err(error) => (failure(&question, upstream, &error), Validity::Always),
             };
-            let answer = Arc::new(answer);
-            let now = Instant::now().into_std();
-            let evicted = match key {
-                Some(key) if answer.is_failure() => {
-                    // The table may have changed meanwhile; what still holds good under it must not give way to a failure.
-                    let table = self.table();
-                    let routing = |kept: &Answer| chain::routing(&kept.message(), &question, &table);
-                    self.cache.renew(&key, table.generation, routing);
-                    self.cache.insert_failure(&key, Arc::clone(&answer), now, table.generation)
-                }
-                Some(key) => self.cache.insert(&key, Arc::clone(&answer), now, validity),
-                None => 0,
-            };
-            self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
-            answer
+            let key = CacheKey::of_question(&question, upstream);
+            self.keep(key.as_ref(), &question, answer, validity)
         })
     }
 
     /// Makes an upstream's reply an answer of ours: drops what does not belong, applies the CNAME rule. Also says
     /// under which tables it holds good.
-    async fn accept(
-        self: &Arc<Self>,
-        mut message: Message,
-        question: &Question,
-        upstream: Upstream,
-    ) -> (Answer, Validity) {
-        let name = question.name.wire();
-        keep_relevant(&mut message, name);
-        if upstream == Upstream::Public {
-            self.observe(&message, question);
+    async fn accept(self: &Arc<Self>, message: Message, question: &Question, upstream: Upstream) -> (Answer, Validity) {
+        let mut accepted = self.examine(message, question, upstream);
+        if let Some(cut) = accepted.cut.take() {
+            let tail = self.tail(&accepted.table, question.about(cut.tail)).await;
+            accepted.message = chain::join(cut.kept, tail);
         }
-        let table = self.table();
-        chain::drop_strays(&mut message, &table, upstream);
-        let cut = chain::cut(&message, question, &table, upstream);
-        let mentions_others = cut.is_some() || message.chain(name).len() > 1 || !message.additional.is_empty();
-        if let Some(cut) = cut {
-            let tail = self.tail(&table, question.about(cut.tail)).await;
-            message = chain::join(cut.kept, tail);
-        }
-        let validity = if mentions_others {
-            Validity::While { generation: table.generation, routing: chain::routing(&message, question, &table) }
-        } else {
-            Validity::Always
-        };
-        let in_zone = |link: &&[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
-        let cap = if message.chain(name).iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
-        (Answer::encode(name, question.qtype, &message, cap), validity)
+        accepted.conclude(question)
     }
 
     /// Answers the name at which an answer was cut, by the table that cut it: what that routes elsewhere never comes
@@ -337,26 +334,6 @@ impl Resolver {
         }
         // What a client would be told who asks for the tail itself, TTLs and extended errors included.
         Message::parse(&reply).unwrap_or_default()
-    }
-
-    /// Tells the observer what public DNS says of names whose ids are learned.
-    fn observe(&self, message: &Message, question: &Question) {
-        let Some(observer) = &self.observer else { return };
-        let table = self.table();
-        let links: Vec<HostName> =
-            message.chain(question.name.wire()).iter().filter_map(|link| HostName::from_wire(link).ok()).collect();
-        for (position, link) in links.iter().enumerate() {
-            let is_last = position + 1 == links.len();
-            let existence = match message.rcode {
-                // The code speaks of the last name; those before it exist (RFC 6604).
-                rcode::NXDOMAIN if is_last => Existence::NoSuchName,
-                rcode::NXDOMAIN | rcode::NOERROR => Existence::Exists,
-                _ => continue,
-            };
-            if route(&table, link).learnable || table.learned.contains(link) {
-                observer(link, existence);
-            }
-        }
     }
 }
 
@@ -375,24 +352,4 @@ impl Drop for Landing {
 /// Waits until a flight has landed; `None` if it never will.
 async fn landed(flight: &mut Flight) -> Option<Arc<Answer>> {
     flight.wait_for(Option::is_some).await.ok()?.clone()
-}
-
-fn failure(question: &Question, upstream: Upstream, error: &AskError) -> Answer {
-    let extended = match error {
-        AskError::Timeout | AskError::NoServer | AskError::Lame(_) | AskError::Status(_) => {
-            ExtendedError::NoReachableAuthority
-        }
-        AskError::Malformed => ExtendedError::InvalidData,
-        AskError::ComesBack(_) => ExtendedError::Prohibited,
-        AskError::Io(_) | AskError::Closed | AskError::Transport(_) | AskError::Bootstrap(_) | AskError::Egress(_) => {
-            ExtendedError::NetworkError
-        }
-    };
-    let group = match upstream {
-        Upstream::Public => "public",
-        Upstream::Vpc => "vpc",
-        Upstream::Zone(_) => "zone",
-    };
-    let text = format!("{group} upstream: {error}");
-    Answer::failure(question.name.wire(), question.qtype, extended, &text, FAILURE_LIFETIME)
 }

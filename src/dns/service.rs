@@ -138,6 +138,11 @@ impl Pending {
     pub fn packet(&self) -> &[u8] {
         &self.packet
     }
+
+    /// Whom to ask.
+    pub fn upstream(&self) -> Upstream {
+        self.upstream
+    }
 }
 
 impl Service {
@@ -200,6 +205,13 @@ impl Service {
         let Ok(query) = Query::parse(&pending.packet) else { return };
         let resolved = self.resolver.answer(Question::of(&query), pending.upstream).await;
         self.write(pending, &query, &resolved, out);
+    }
+
+    /// Writes the reply for what somebody has waited for elsewhere.
+    pub fn reply(&self, pending: &Pending, resolved: &Resolved, out: &mut Vec<u8>) {
+        if let Ok(query) = Query::parse(&pending.packet) {
+            self.write(pending, &query, resolved, out);
+        }
     }
 
     /// As [`Service::finish`], for a query on a stream: it ends with its connection, and is shed where too many wait already.

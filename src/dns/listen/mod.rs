@@ -1,7 +1,7 @@
 //! The plane's own listeners: UDP and TCP on each address, DNS over TLS, DNS over HTTPS.
 //!
 //! - `socket`: datagrams in batches; the one module with `unsafe`
-//! - `udp`: a thread per worker around `respond`
+//! - `udp`: a thread per worker around `respond`; `asking`: what it asks by itself; `poller`: what it sleeps on
 //! - `accept`: who may connect, and how many; TLS
 //! - `tcp`: messages on a stream, encrypted or not: pipelining, and how much one connection may ask
 //! - `https`: messages in HTTP; `exchange`: one of them; `activity`: when a connection has had its time
@@ -12,8 +12,10 @@
 
 mod accept;
 mod activity;
+mod asking;
 mod exchange;
 mod https;
+mod poller;
 mod socket;
 mod tcp;
 mod udp;

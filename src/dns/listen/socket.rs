@@ -28,12 +28,17 @@ pub struct Socket {
 /// The address a datagram came to, to be sent from again; `None` where the socket has only one.
 pub type LocalAddr = Option<IpAddr>;
 
-/// Datagrams received, and a reply for each.
+/// Datagrams received.
 pub struct Batch {
     queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     received: [Received; BATCH],
-    /// A reply for each datagram; an empty one is not sent.
-    pub replies: [Vec<u8>; BATCH],
+}
+
+/// Replies to be sent together; their memory is used again.
+pub struct Replies {
+    buffers: [Vec<u8>; BATCH],
+    to: [(SocketAddr, LocalAddr); BATCH],
+    count: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,20 +59,61 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+impl std::fmt::Debug for Replies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replies").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
 impl Batch {
     pub fn new() -> Self {
-        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Self {
             queries: Box::new([[0; MAX_QUERY]; BATCH]),
-            received: [Received { length: 0, client: nobody, local: None }; BATCH],
-            replies: [const { Vec::new() }; BATCH],
+            received: [Received { length: 0, client: NOBODY, local: None }; BATCH],
         }
     }
 
-    /// The datagram at `position`, who sent it and to which address, and the buffer for the reply.
-    pub fn datagram(&mut self, position: usize) -> (&[u8], SocketAddr, LocalAddr, &mut Vec<u8>) {
+    /// The datagram at `position`, who sent it and to which address.
+    pub fn datagram(&self, position: usize) -> (&[u8], SocketAddr, LocalAddr) {
         let Received { length, client, local } = self.received[position];
-        (&self.queries[position][..length], client, local, &mut self.replies[position])
+        (&self.queries[position][..length], client, local)
+    }
+}
+
+impl Replies {
+    pub fn new() -> Self {
+        Self { buffers: [const { Vec::new() }; BATCH], to: [(NOBODY, None); BATCH], count: 0 }
+    }
+
+    /// Adds what `write` leaves in the buffer, unless that is nothing. When there is no room for more, all are sent.
+    #[inline]
+    pub fn add<R>(
+        &mut self,
+        socket: &Socket,
+        client: SocketAddr,
+        local: LocalAddr,
+        write: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> R {
+        let buffer = &mut self.buffers[self.count];
+        buffer.clear();
+        let written = write(buffer);
+        if !buffer.is_empty() {
+            self.to[self.count] = (client, local);
+            self.count += 1;
+            if self.count == BATCH {
+                self.send(socket);
+            }
+        }
+        written
+    }
+
+    /// Sends those there are. What the system does not take at once is dropped, as a network may.
+    pub fn send(&mut self, socket: &Socket) {
+        let count = mem::take(&mut self.count);
+        let replies = self.buffers.iter().zip(&self.to).take(count);
+        socket.send(replies.map(|(reply, &(client, local))| (reply.as_slice(), client, local)));
     }
 }
 
@@ -108,21 +154,20 @@ impl Socket {
     /// # Errors
     /// The system's.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        // SAFETY: all of these are plain C data for which zeros are valid.
-        let mut names: [libc::sockaddr_storage; BATCH] = unsafe { mem::zeroed() };
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        let mut vectors: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        let mut controls = [Control([0; CONTROL]); BATCH];
+        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
+        // SAFETY: both are plain C data for which zeros are valid.
+        let (mut headers, mut vectors): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) = unsafe { mem::zeroed() };
         for position in 0..BATCH {
             let query = &mut batch.queries[position];
             vectors[position] = libc::iovec { iov_base: query.as_mut_ptr().cast(), iov_len: query.len() };
             let header = &mut headers[position].msg_hdr;
-            header.msg_name = (&raw mut names[position]).cast();
+            header.msg_name = names[position].as_mut_ptr().cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_iov = &raw mut vectors[position];
             header.msg_iovlen = 1;
             if self.wildcard {
-                header.msg_control = (&raw mut controls[position]).cast();
+                header.msg_control = controls[position].as_mut_ptr().cast();
                 header.msg_controllen = CONTROL as _;
             }
         }
@@ -143,21 +188,11 @@ impl Socket {
             batch.received[position] = Received {
                 // What does not fit is no query that anybody sends; an empty one is passed over in silence.
                 length: if cut_off { 0 } else { (header.msg_len as usize).min(MAX_QUERY) },
-                client: socket_addr(&names[position]).unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()),
+                client: socket_addr(&names[position], header.msg_hdr.msg_namelen).unwrap_or(NOBODY),
                 local: if self.wildcard { local_addr(&header.msg_hdr) } else { None },
             };
         }
         Ok(count)
-    }
-
-    /// Sends the replies of the first `count` datagrams. What the system does not take at once is dropped, as a network
-    /// may.
-    pub fn send_batch(&self, batch: &Batch, count: usize) {
-        let replies = (0..count).filter(|&position| !batch.replies[position].is_empty()).map(|position| {
-            let Received { client, local, .. } = batch.received[position];
-            (batch.replies[position].as_slice(), client, local)
-        });
-        self.send(replies);
     }
 
     /// Sends one reply.
@@ -166,33 +201,34 @@ impl Socket {
     }
 
     fn send<'r>(&self, replies: impl Iterator<Item = (&'r [u8], SocketAddr, LocalAddr)>) {
-        // SAFETY: all of these are plain C data for which zeros are valid.
-        let mut names: [MaybeUninit<libc::sockaddr_storage>; BATCH] = [const { MaybeUninit::zeroed() }; BATCH];
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        let mut vectors: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
-        let mut controls = [Control([0; CONTROL]); BATCH];
+        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; BATCH];
+        let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+        let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
         let mut count = 0;
         for (reply, client, local) in replies.take(BATCH) {
-            vectors[count] = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
-            let header = &mut headers[count].msg_hdr;
-            header.msg_namelen = put_socket_addr(client, &mut names[count]);
-            header.msg_name = names[count].as_mut_ptr().cast();
-            header.msg_iov = &raw mut vectors[count];
-            header.msg_iovlen = 1;
+            let vector = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
+            // SAFETY: plain C data for which zeros are valid.
+            let header = headers[count].write(unsafe { mem::zeroed() });
+            header.msg_hdr.msg_namelen = put_socket_addr(client, &mut names[count]);
+            header.msg_hdr.msg_name = names[count].as_mut_ptr().cast();
+            header.msg_hdr.msg_iov = vectors[count].write(vector);
+            header.msg_hdr.msg_iovlen = 1;
             if let Some(local) = local {
-                header.msg_control = (&raw mut controls[count]).cast();
-                header.msg_controllen = CONTROL as _;
-                put_local_addr(local, header);
+                header.msg_hdr.msg_control = std::ptr::from_mut(controls[count].write(Control([0; CONTROL]))).cast();
+                header.msg_hdr.msg_controllen = CONTROL as _;
+                put_local_addr(local, &mut header.msg_hdr);
             }
             count += 1;
         }
         let mut sent = 0;
         while sent < count {
-            // SAFETY: the first `count` headers point to live replies, names and control areas; the kernel only reads.
+            // SAFETY: the first `count` headers are written, and point to live replies, names and control areas; the kernel
+            // only reads.
             let result = unsafe {
                 libc::sendmmsg(
                     self.socket.as_raw_fd(),
-                    headers[sent..].as_mut_ptr(),
+                    headers[sent..].as_mut_ptr().cast(),
                     (count - sent) as libc::c_uint,
                     libc::MSG_DONTWAIT,
                 )
@@ -209,16 +245,22 @@ impl AsFd for Socket {
     }
 }
 
-fn socket_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    let start = std::ptr::from_ref(storage);
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
+/// The address of which the kernel wrote `length` octets.
+fn socket_addr(storage: &MaybeUninit<libc::sockaddr_storage>, length: libc::socklen_t) -> Option<SocketAddr> {
+    let (start, length) = (storage.as_ptr(), length as usize);
+    if length < size_of::<libc::sa_family_t>() {
+        return None;
+    }
+    // SAFETY: the family comes first, and was written.
+    let family = unsafe { start.cast::<libc::sa_family_t>().read() };
+    match i32::from(family) {
+        libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
             // SAFETY: the kernel wrote a sockaddr_in, which is smaller than the storage and aligned no stricter.
             let v4 = unsafe { &*start.cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
             Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
         }
-        libc::AF_INET6 => {
+        libc::AF_INET6 if length >= size_of::<libc::sockaddr_in6>() => {
             // SAFETY: as above, a sockaddr_in6.
             let v6 = unsafe { &*start.cast::<libc::sockaddr_in6>() };
             let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
@@ -334,18 +376,35 @@ mod tests {
             let client = UdpSocket::bind(SocketAddr::new(asked.ip(), 0)).unwrap();
             client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
             let mut batch = Batch::new();
+            let mut replies = Replies::new();
             for round in 0..2u8 {
                 client.send_to(&[round, 1], asked).unwrap();
                 assert_eq!(receive(&socket, &mut batch), 1);
-                let (query, from, _, reply) = batch.datagram(0);
+                let (query, from, local) = batch.datagram(0);
                 assert_eq!((query, from), (&[round, 1][..], client.local_addr().unwrap()));
-                reply.clear();
-                reply.extend([round, 2]);
-                socket.send_batch(&batch, 1);
+                replies.add(&socket, from, local, |reply| reply.extend([round, 2]));
+                replies.add(&socket, from, local, |_| {});
+                replies.send(&socket);
                 let mut buffer = [0; 16];
                 let (length, from) = client.recv_from(&mut buffer).unwrap();
                 assert_eq!((&buffer[..length], from), (&[round, 2][..], asked));
             }
+        }
+    }
+
+    #[test]
+    fn replies_beyond_what_one_call_takes_are_sent_too() {
+        let socket = Socket::new(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let mut replies = Replies::new();
+        for number in 0..=BATCH as u8 {
+            replies.add(&socket, client.local_addr().unwrap(), None, |reply| reply.push(number));
+        }
+        replies.send(&socket);
+        for number in 0..=BATCH as u8 {
+            let mut buffer = [0; 2];
+            assert_eq!((client.recv(&mut buffer).unwrap(), buffer[0]), (1, number));
         }
     }
 

@@ -1,21 +1,21 @@
-//! The UDP listener: a thread per worker that answers what it can at once, in batches, and hands the rest to the
-//! runtime. Nothing it does waits for anybody.
+//! The UDP listener: a thread per worker that answers what it can at once, in batches, and asks for the rest or hands it to
+//! the runtime. Nothing it does waits for anybody.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::socket::{BATCH, Batch, LocalAddr, Socket};
+use super::asking::{Asking, Waiter};
+use super::poller::{Poller, Ready};
+use super::socket::{Batch, Replies, Socket};
 use crate::dns::health::{self, Signs};
-use crate::dns::service::{Pending, Service};
+use crate::dns::service::Service;
 use crate::dns::tally::Transport;
 use crate::policy::Table;
 
@@ -90,63 +90,103 @@ fn wake(signs: &Weak<Signs>) {
     }
 }
 
+/// Numbers of what a worker sleeps on beside its ports.
+const CLIENTS: u64 = u64::MAX;
+const SIGNS: u64 = u64::MAX - 1;
+
 fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, signs: &Signs, stop: &AtomicBool) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
-    let Context { service, waiting, tracker, last_batches } = context;
-    let mut batch = Batch::new();
-    let mut in_force = InForce::of(service);
-    let (mut batches_left, mut dealt_with) = (last_batches, 0);
+    let poller = Arc::new(Poller::new()?);
+    poller.add(&**socket, CLIENTS)?;
+    poller.add(signs, SIGNS)?;
+    let mut ready = Ready::new();
+    let mut turn = Turn::new(socket, context, &poller);
     loop {
-        if stop.load(Ordering::Relaxed) {
-            let Some(left) = batches_left.checked_sub(1) else { return Ok(()) };
-            batches_left = left;
+        poller.wait(&mut ready, turn.asking.next_due())?;
+        turn.begin();
+        for event in &ready {
+            match event.data.u64() {
+                CLIENTS => drop(turn.answer_clients()?),
+                SIGNS => signs.noticed(),
+                port => turn.asking.receive(port as usize, &mut turn.replies, turn.now),
+            }
         }
-        let count = match socket.receive(&mut batch) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut ready = [PollFd::new(&**socket, PollFlags::IN), PollFd::new(signs, PollFlags::IN)];
-                match poll(&mut ready, None) {
-                    Ok(_) if !ready[1].revents().is_empty() => {
-                        // In this order, so that no request to end is taken for a reload.
-                        signs.noticed();
-                        if stop.load(Ordering::Relaxed) {
-                            return Ok(());
-                        }
-                        in_force.renew();
-                        continue;
-                    }
-                    Ok(_) | Err(rustix::io::Errno::INTR) => continue,
-                    Err(error) => return Err(error.into()),
+        if stop.load(Ordering::Relaxed) {
+            for _ in 0..turn.context.last_batches {
+                if turn.answer_clients()? == 0 {
+                    break;
                 }
             }
+            turn.replies.send(socket);
+            return Ok(());
+        }
+        turn.end();
+        signs.answered(turn.dealt_with);
+    }
+}
+
+/// What one turn of the loop works with, and what is left of it for the next.
+struct Turn<'w> {
+    socket: &'w Arc<Socket>,
+    poller: &'w Arc<Poller>,
+    context: Context,
+    in_force: InForce,
+    asking: Asking,
+    batch: Batch,
+    replies: Replies,
+    now: Instant,
+    /// Datagrams since the start.
+    dealt_with: u64,
+}
+
+impl<'w> Turn<'w> {
+    fn new(socket: &'w Arc<Socket>, context: Context, poller: &'w Arc<Poller>) -> Self {
+        let in_force = InForce::of(context.service.clone());
+        let asking = Asking::new(Arc::clone(&in_force.service), Arc::clone(socket), Arc::clone(poller));
+        let (batch, replies, now) = (Batch::new(), Replies::new(), Instant::now());
+        Self { socket, poller, context, in_force, asking, batch, replies, now, dealt_with: 0 }
+    }
+
+    fn begin(&mut self) {
+        self.now = Instant::now();
+        if self.in_force.renew() {
+            let service = Arc::clone(&self.in_force.service);
+            self.asking = Asking::new(service, Arc::clone(self.socket), Arc::clone(self.poller));
+        }
+    }
+
+    /// Answers a batch of what clients have sent, or asks for it. Says how many there were.
+    fn answer_clients(&mut self) -> io::Result<usize> {
+        let Self { socket, context, in_force, asking, batch, replies, now, .. } = self;
+        let count = match socket.receive(batch) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             // What the network says about an earlier reply is no trouble of the socket's.
-            Err(error) if is_passing(&error) => continue,
+            Err(error) if is_passing(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
-        in_force.renew();
-        let InForce { service, table, .. } = &in_force;
-        let now = Instant::now();
+        let InForce { service, table, .. } = in_force;
         for position in 0..count {
-            let (packet, client, local, out) = batch.datagram(position);
-            let Some(pending) = service.handle(packet, client, table, now, Transport::Udp, out) else { continue };
-            match Arc::clone(&waiting).try_acquire_owned() {
-                Ok(permit) => {
-                    let reply = reply_later(Arc::clone(service), pending, Arc::clone(socket), client, local);
-                    tracker.spawn_on(
-                        async move {
-                            reply.await;
-                            drop(permit);
-                        },
-                        runtime,
-                    );
+            let (packet, client, local) = batch.datagram(position);
+            replies.add(socket, client, local, |reply| {
+                let Some(pending) = service.handle(packet, client, table, *now, Transport::Udp, reply) else { return };
+                match Arc::clone(&context.waiting).try_acquire_owned() {
+                    Ok(permit) => {
+                        let owed = context.tracker.token();
+                        asking.ask(Waiter { pending, client, local, permit, owed }, *now);
+                    }
+                    Err(_) => service.shed(&pending, reply),
                 }
-                Err(_) => service.shed(&pending, out),
-            }
+            });
         }
-        socket.send_batch(&batch, count.min(BATCH));
-        dealt_with += count as u64;
-        signs.answered(dealt_with);
+        self.dealt_with += count as u64;
+        Ok(count)
+    }
+
+    fn end(&mut self) {
+        self.asking.attend(self.now);
+        self.replies.send(self.socket);
     }
 }
 
@@ -166,26 +206,16 @@ impl InForce {
         Self { services, service, tables, table }
     }
 
-    fn renew(&mut self) {
+    /// Whether the configuration is another one now.
+    fn renew(&mut self) -> bool {
         if self.services.has_changed().unwrap_or(false) {
             *self = Self::of(self.services.clone());
-        } else if self.tables.has_changed().unwrap_or(false) {
+            return true;
+        }
+        if self.tables.has_changed().unwrap_or(false) {
             self.table = Arc::clone(&self.tables.borrow_and_update());
         }
-    }
-}
-
-async fn reply_later(
-    service: Arc<Service>,
-    pending: Pending,
-    socket: Arc<Socket>,
-    client: SocketAddr,
-    local: LocalAddr,
-) {
-    let mut reply = Vec::new();
-    service.finish(&pending, &mut reply).await;
-    if !reply.is_empty() {
-        socket.send_one(&reply, client, local);
+        false
     }
 }
 
@@ -242,7 +272,7 @@ mod tests {
         let worker = Worker::start(socket, context).unwrap();
         for _ in 0..3 {
             let before = Arc::downgrade(&services.borrow());
-            until("the worker has taken it up", || before.strong_count() == 2).await;
+            until("the worker has taken it up", || before.strong_count() == 3).await;
             services.send_replace(service());
             until("it is let go of", || before.strong_count() == 0).await;
         }

@@ -1,5 +1,6 @@
 //! A group of servers that know the same names: whom to ask first, when to ask the next, when to give up.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::bootstrap::Bootstrap;
 use super::exchange::AskError;
 use super::peer::Peer;
+use super::udp::Sent;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;
@@ -20,6 +22,13 @@ const HEDGE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_millis(1000);
 /// Times each server is asked one question at most.
 const ROUNDS: usize = 2;
+
+/// A question of which the first datagram was sent already.
+#[derive(Debug)]
+pub struct First {
+    pub peer: Arc<Peer>,
+    pub sent: Sent,
+}
 
 /// Servers in the order of the configuration.
 #[derive(Debug, Default)]
@@ -37,7 +46,7 @@ impl Group {
     }
 
     /// Asks until a server answers or `deadline` comes. Failover is at once, hedging after 300 ms. A server that is
-    /// silent is asked once more, since a datagram may be lost; one that fails is not.
+    /// silent is asked once more, since a datagram may be lost; one that fails is not. With `first` it goes on from there.
     ///
     /// # Errors
     /// What the last server to fail said; `Timeout` if all are silent. A SERVFAIL is given back as an answer if no
@@ -47,8 +56,14 @@ impl Group {
         question: &Question,
         bootstrap: Bootstrap<'_>,
         deadline: Instant,
+        first: Option<First>,
     ) -> Result<Message, AskError> {
-        let order = self.order();
+        let mut order = self.order();
+        let mut sent = first.and_then(|First { peer, sent }| {
+            let position = order.iter().position(|other| Arc::ptr_eq(other, &peer))?;
+            order[..=position].rotate_right(1);
+            Some(sent)
+        });
         let mut attempts = Attempts::new(order.len());
         let mut running = FuturesUnordered::new();
         let mut servfailed = Vec::new();
@@ -64,9 +79,10 @@ impl Group {
                 if let Some((newest, silence)) = attempts.newest_silence(now).filter(|&(_, silence)| silence >= HEDGE) {
                     order[newest].health().slow(silence);
                 }
-                let attempt = attempts.start(position, now);
+                let sent = sent.take();
+                let attempt = attempts.start(position, sent.as_ref().map_or(now, |sent| sent.at));
                 let peer = &order[position];
-                let asked = async move { timeout_at(deadline, peer.ask(question, bootstrap)).await };
+                let asked = async move { timeout_at(deadline, peer.ask(question, bootstrap, sent)).await };
                 running.push(asked.map(move |result| (attempt, position, result)));
                 continue;
             }
@@ -106,8 +122,20 @@ impl Group {
 
     /// A server that is not the first choice and has not been asked for a while; the caller is to ask it, in the background.
     pub fn claim_probe(&self) -> Option<Arc<Peer>> {
+        if self.peers.len() < 2 {
+            return None;
+        }
         let now = Instant::now().into_std();
         self.order().into_iter().skip(1).find(|peer| peer.health().claim_probe(now))
+    }
+
+    /// The first choice, if it is prompt over UDP, and where it is.
+    pub fn prompt(&self) -> Option<(&Arc<Peer>, SocketAddr)> {
+        let best = match self.peers.as_slice() {
+            [only] => only,
+            several => several.iter().min_by_key(|peer| peer.health().rank())?,
+        };
+        best.prompt_address().map(|address| (best, address))
     }
 }
 

@@ -13,6 +13,8 @@ const MAX_FAILURES: u32 = 16;
 const MAX_REFUSALS: u32 = 3;
 /// So many SERVFAILs in a row, each to a question that another server answered, count as a failure.
 const MAX_SERVFAILS: u32 = 5;
+/// Known to answer within this, a server is prompt; less than what is waited for before another one is asked.
+const PROMPT: Duration = Duration::from_millis(100);
 /// A server that is not the first choice is asked beside it this often, so that it can show that it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
@@ -98,6 +100,11 @@ impl Health {
         self.smoothed.unwrap_or(UNKNOWN) + PENALTY * self.failures
     }
 
+    /// Whether it answers so soon, and so surely, that a first datagram to it can be sent without further ado.
+    pub fn is_prompt(&self) -> bool {
+        self.failures == 0 && self.smoothed.is_some_and(|smoothed| smoothed < PROMPT)
+    }
+
     /// Whether it should be asked beside the first choice, and by the caller: it counts as asked from now on. A server
     /// that never was asked is no news to anybody.
     pub fn claim_probe(&mut self, now: Instant) -> bool {
@@ -161,6 +168,19 @@ mod tests {
             (0..limit).for_each(|_| event(&mut health));
             assert_eq!(health.failures(), 1);
         }
+    }
+
+    #[test]
+    fn a_server_is_prompt_once_it_has_answered_soon_and_until_it_fails() {
+        let mut health = Health::default();
+        assert!(!health.is_prompt(), "nothing is known");
+        health.answered(ms(5));
+        assert!(health.is_prompt());
+        health.failed();
+        assert!(!health.is_prompt());
+        health.answered(ms(5));
+        health.slow(ms(300));
+        assert!(!health.is_prompt());
     }
 
     #[test]

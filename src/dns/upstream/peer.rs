@@ -13,7 +13,7 @@ use super::https::Https;
 use super::quic::Quic;
 use super::server::{Server, Transport};
 use super::stream::Stream;
-use super::udp;
+use super::udp::{self, Sent};
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;
@@ -79,12 +79,23 @@ impl Peer {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where to send it a datagram, if it answers those, and lately has, soon and without fail.
+    pub fn prompt_address(&self) -> Option<SocketAddr> {
+        let Link::Udp(address, _) = &self.link else { return None };
+        self.health().is_prompt().then_some(*address)
+    }
+
     /// Asks, and keeps the outcome. What the server refuses to do is an error like silence; whatever it says about the
-    /// name itself, SERVFAIL included, is an answer.
-    pub async fn ask(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
-        let started = Instant::now();
+    /// name itself, SERVFAIL included, is an answer. Who has sent the first datagram already says so by `sent`.
+    pub async fn ask(
+        &self,
+        question: &Question,
+        bootstrap: Bootstrap<'_>,
+        sent: Option<Sent>,
+    ) -> Result<Message, AskError> {
+        let started = sent.as_ref().map_or_else(Instant::now, |sent| sent.at);
         self.health().asked(started.into_std());
-        let result = self.ask_with_fallback(question, bootstrap).await;
+        let result = self.ask_with_fallback(question, bootstrap, sent).await;
         match &result {
             // Whether the name or the server is broken is only seen beside what others answer: `group` does.
             Ok(message) if message.rcode == rcode::SERVFAIL => self.health().said_servfail(),
@@ -97,12 +108,17 @@ impl Peer {
     }
 
     /// Servers that do not know EDNS say so without an OPT record (RFC 6891 section 7); they are asked again without.
-    async fn ask_with_fallback(&self, question: &Question, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+    async fn ask_with_fallback(
+        &self,
+        question: &Question,
+        bootstrap: Bootstrap<'_>,
+        sent: Option<Sent>,
+    ) -> Result<Message, AskError> {
         let mut query = question.to_wire(true);
-        let mut message = self.ask_once(&mut query, bootstrap).await?;
+        let mut message = self.ask_once(&mut query, bootstrap, sent).await?;
         if matches!(message.rcode, rcode::FORMERR | rcode::NOTIMP) && !message.edns && has_edns(&query) {
             remove_edns(&mut query);
-            message = self.ask_once(&mut query, bootstrap).await?;
+            message = self.ask_once(&mut query, bootstrap, None).await?;
         }
         match message.rcode {
             rcode::FORMERR => Err(AskError::Lame("FORMERR")),
@@ -113,10 +129,15 @@ impl Peer {
         }
     }
 
-    async fn ask_once(&self, query: &mut Vec<u8>, bootstrap: Bootstrap<'_>) -> Result<Message, AskError> {
+    async fn ask_once(
+        &self,
+        query: &mut Vec<u8>,
+        bootstrap: Bootstrap<'_>,
+        sent: Option<Sent>,
+    ) -> Result<Message, AskError> {
         let reply = match &self.link {
             Link::Udp(address, stream) => {
-                let reply = udp::ask(*address, query, &self.own).await?;
+                let reply = udp::ask(*address, query, &self.own, sent).await?;
                 let message = Message::parse(&reply)?;
                 if !message.truncated {
                     return Ok(message);

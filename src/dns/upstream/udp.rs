@@ -1,18 +1,48 @@
 //! One question over UDP: a socket of its own with a port and an id nobody can guess, connected, so that the kernel
 //! drops what comes from elsewhere.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::exchange::{AskError, OwnSockets, Protocol, has_edns, is_bare_refusal, is_reply_to, remove_edns};
+use crate::dns::wire::HEADER;
 
 /// More than any answer to a query that offers 1232 octets.
 const BUFFER: usize = 4096;
 
-/// Sends the query and waits for its reply; whatever else arrives is passed over. A server that cannot read EDNS may
-/// fail to repeat the question: that is no reply, but the query is sent once more without. Has no deadline of its own.
-pub async fn ask(server: SocketAddr, query: &mut Vec<u8>, own: &OwnSockets) -> Result<Vec<u8>, AskError> {
+/// A query with an OPT record that was sent already, by who listens for what comes: [`is_reply_to`] it, or a bare refusal.
+#[derive(Debug)]
+pub struct Sent {
+    pub at: Instant,
+    /// What has come, or comes; closed if nobody listens any more.
+    pub received: oneshot::Receiver<io::Result<Vec<u8>>>,
+}
+
+/// Sends the query, unless that is done, and waits for its reply; whatever else arrives is passed over. A server that cannot
+/// read EDNS may fail to repeat the question: that is no reply, but the query is sent once more without. Has no deadline
+/// of its own.
+///
+/// # Errors
+/// The system's, which includes what the network says of the server.
+pub async fn ask(
+    server: SocketAddr,
+    query: &mut Vec<u8>,
+    own: &OwnSockets,
+    sent: Option<Sent>,
+) -> Result<Vec<u8>, AskError> {
+    if let Some(sent) = sent
+        && let Ok(received) = sent.received.await
+    {
+        let reply = received?;
+        if reply.len() > HEADER {
+            return Ok(reply);
+        }
+        remove_edns(query);
+    }
     loop {
         if let Some(reply) = exchange(server, query, own).await? {
             return Ok(reply);

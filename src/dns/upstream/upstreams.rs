@@ -1,5 +1,6 @@
 //! All groups of the plane, built from the configuration.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::bootstrap::BootstrapAnswer;
 use super::exchange::{AskError, OwnSockets};
-use super::group::Group;
+use super::group::{First, Group};
 use super::peer::Peer;
 use super::server::{Server, Transport};
 use super::vpc::VpcGroup;
@@ -96,31 +97,58 @@ impl Upstreams {
     ///
     /// # Errors
     /// As `Group::ask`.
-    pub async fn ask(&self, upstream: Upstream, question: &Question, deadline: Instant) -> Result<Message, AskError> {
-        let vpc = Arc::clone(&self.vpc);
-        let bootstrap = move |question| bootstrap(Arc::clone(&vpc), question);
+    pub async fn ask(
+        &self,
+        upstream: Upstream,
+        question: &Question,
+        deadline: Instant,
+        first: Option<First>,
+    ) -> Result<Message, AskError> {
+        if first.is_none() {
+            self.probe(upstream, question);
+        }
+        let bootstrap = self.bootstrap();
+        match upstream {
+            Upstream::Public => self.public.ask(question, &bootstrap, deadline, first).await,
+            Upstream::Vpc => self.vpc.ask(question, &bootstrap, deadline, first).await,
+            Upstream::Zone(position) => {
+                let group = self.zones.get(position).ok_or(AskError::NoServer)?;
+                group.ask(question, &bootstrap, deadline, first).await
+            }
+        }
+    }
+
+    /// The first choice of a group for this question and where to send it a datagram, if it is prompt: see `Group::prompt`. Who
+    /// gets one asks it, and goes on by [`Upstreams::ask`] where that does not end it.
+    pub fn prompt(&self, upstream: Upstream, question: &Question) -> Option<(&Arc<Peer>, SocketAddr)> {
+        let prompt = match upstream {
+            Upstream::Public => self.public.prompt(),
+            Upstream::Vpc => self.vpc.prompt(question),
+            Upstream::Zone(position) => self.zones.get(position)?.prompt(),
+        }?;
+        self.probe(upstream, question);
+        Some(prompt)
+    }
+
+    /// Asks a server aside that is due; its outcome is kept by the peer itself, the client waits for the first choice only.
+    fn probe(&self, upstream: Upstream, question: &Question) {
         let probed = match upstream {
             Upstream::Public => self.public.claim_probe(),
             Upstream::Vpc => self.vpc.claim_probe(question),
             Upstream::Zone(position) => self.zones.get(position).and_then(Group::claim_probe),
         };
-        if let Some(peer) = probed {
-            // Its outcome is kept by the peer itself; the client waits for the first choice only.
-            let (question, bootstrap) = (question.clone(), bootstrap.clone());
-            tokio::spawn(async move {
-                if timeout(PROBE, peer.ask(&question, &bootstrap)).await.is_err() {
-                    peer.health().failed();
-                }
-            });
-        }
-        match upstream {
-            Upstream::Public => self.public.ask(question, &bootstrap, deadline).await,
-            Upstream::Vpc => self.vpc.ask(question, &bootstrap, deadline).await,
-            Upstream::Zone(position) => {
-                let group = self.zones.get(position).ok_or(AskError::NoServer)?;
-                group.ask(question, &bootstrap, deadline).await
+        let Some(peer) = probed else { return };
+        let (question, bootstrap) = (question.clone(), self.bootstrap());
+        tokio::spawn(async move {
+            if timeout(PROBE, peer.ask(&question, &bootstrap, None)).await.is_err() {
+                peer.health().failed();
             }
-        }
+        });
+    }
+
+    fn bootstrap(&self) -> impl Fn(Question) -> BootstrapAnswer + Send + Sync + use<> {
+        let vpc = Arc::clone(&self.vpc);
+        move |question| bootstrap(Arc::clone(&vpc), question)
     }
 
     /// The servers of each group by its name in metrics: `public`, `vpc`, `zone:` and the zone's name.
@@ -151,6 +179,6 @@ impl Upstreams {
 fn bootstrap(vpc: Arc<VpcGroup>, question: Question) -> BootstrapAnswer {
     Box::pin(async move {
         let nobody = |_| -> BootstrapAnswer { Box::pin(async { Err(AskError::NoServer) }) };
-        vpc.ask(&question, &nobody, Instant::now() + BOOTSTRAP).await
+        vpc.ask(&question, &nobody, Instant::now() + BOOTSTRAP, None).await
     })
 }

@@ -4,13 +4,14 @@
 //! they come back. For which regions there are rules is not known here. So no such name is asked, whoever wants to know: a
 //! client, the policy, a look-up of our own, a server's name. `upstreams` has no other way to these servers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::bootstrap::Bootstrap;
 use super::exchange::AskError;
-use super::group::Group;
+use super::group::{First, Group};
 use super::peer::Peer;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
@@ -37,14 +38,20 @@ impl VpcGroup {
         question: &Question,
         bootstrap: Bootstrap<'_>,
         deadline: Instant,
+        first: Option<First>,
     ) -> Result<Message, AskError> {
         self.permit(question)?;
-        self.group.ask(question, bootstrap, deadline).await
+        self.group.ask(question, bootstrap, deadline, first).await
     }
 
     /// As `Group::claim_probe`, for a server that may be asked this.
     pub fn claim_probe(&self, question: &Question) -> Option<Arc<Peer>> {
         self.permit(question).ok().and_then(|()| self.group.claim_probe())
+    }
+
+    /// As `Group::prompt`, for what may be asked.
+    pub fn prompt(&self, question: &Question) -> Option<(&Arc<Peer>, SocketAddr)> {
+        self.permit(question).ok().and_then(|()| self.group.prompt())
     }
 
     /// For their health; whoever asks one goes past the gate.

@@ -1,0 +1,345 @@
+//! Questions that a UDP worker asks by itself: one datagram to a server that answers soon, from the thread that has the client.
+//!
+//! It is the short way for what is usual: a reply within 300 ms that is the answer. Whatever else comes, or nothing, the
+//! question is handed to the resolver, which goes on where this has come to: it knows streams, other servers, stale
+//! answers. Everything is polled for by `udp`; nothing here waits.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use slab::Slab;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::poller::Poller;
+use super::socket::{LocalAddr, Replies, Socket};
+use crate::dns::message::Message;
+use crate::dns::query::Query;
+use crate::dns::question::{CacheKey, Question};
+use crate::dns::resolver::Resolved;
+use crate::dns::service::{Pending, Service};
+use crate::dns::upstream::{First, Peer, Port, Sent};
+use crate::policy::Upstream;
+
+/// A server that has not answered by then is joined by the next one.
+const HAND_OVER_AFTER: Duration = Duration::from_millis(300);
+/// A reply that comes later is of no use to anybody.
+const FORGET_AFTER: Duration = Duration::from_secs(4);
+/// Questions of a worker at most, those included whose replies the resolver waits for.
+const MAX_QUESTIONS: usize = 1024;
+/// Datagrams read from one port before others have their turn.
+const MAX_IN_TURN: usize = 64;
+/// More than any answer to a query that offers 1232 octets.
+const BUFFER: usize = 4096;
+
+/// A client's query that waits, and what counts against its bounds meanwhile.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub pending: Pending,
+    pub client: SocketAddr,
+    pub local: LocalAddr,
+    pub permit: OwnedSemaphorePermit,
+    /// A reply is owed, for drain.
+    pub owed: TaskTrackerToken,
+}
+
+impl Waiter {
+    /// Has the resolver answer it, as a task of its own.
+    pub(super) fn leave_to_resolver(self, service: &Arc<Service>, socket: &Arc<Socket>) {
+        let (service, socket) = (Arc::clone(service), Arc::clone(socket));
+        tokio::spawn(async move {
+            let mut reply = Vec::new();
+            service.finish(&self.pending, &mut reply).await;
+            if !reply.is_empty() {
+                socket.send_one(&reply, self.client, self.local);
+            }
+            drop((self.permit, self.owed));
+        });
+    }
+}
+
+/// The questions of one worker under one configuration.
+pub(super) struct Asking {
+    service: Arc<Service>,
+    socket: Arc<Socket>,
+    poller: Arc<Poller>,
+    /// The port by which questions leave, for each server that was asked.
+    current: Vec<(Arc<Peer>, usize)>,
+    ports: Slab<Port>,
+    questions: Slab<Box<Asked>>,
+    by_key: HashTable<usize>,
+    hasher: DefaultHashBuilder,
+    /// Counts all questions, to know one that has another's place.
+    serial: u64,
+    /// In the order of time, which is the same for all: what is handed over then, and what is forgotten.
+    to_hand_over: VecDeque<Due>,
+    to_forget: VecDeque<Due>,
+    buffer: Box<[u8; BUFFER]>,
+}
+
+struct Asked {
+    question: Question,
+    key: CacheKey,
+    upstream: Upstream,
+    peer: Arc<Peer>,
+    port: usize,
+    at: Instant,
+    serial: u64,
+    state: State,
+}
+
+enum State {
+    /// Clients wait for it here.
+    Waited(Vec<Waiter>),
+    /// The resolver waits for what comes.
+    HandedOver(oneshot::Sender<io::Result<Vec<u8>>>),
+}
+
+#[derive(Clone, Copy)]
+struct Due {
+    at: Instant,
+    number: usize,
+    serial: u64,
+}
+
+impl Asking {
+    pub(super) fn new(service: Arc<Service>, socket: Arc<Socket>, poller: Arc<Poller>) -> Self {
+        Self {
+            service,
+            socket,
+            poller,
+            current: Vec::new(),
+            ports: Slab::new(),
+            questions: Slab::new(),
+            by_key: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            serial: 0,
+            to_hand_over: VecDeque::new(),
+            to_forget: VecDeque::new(),
+            buffer: Box::new([0; BUFFER]),
+        }
+    }
+
+    /// Asks for a client, or lets it join whoever asks the same; what cannot be asked this way is left to the resolver.
+    pub(super) fn ask(&mut self, waiter: Waiter, now: Instant) {
+        if let Err(waiter) = self.try_ask(waiter, now) {
+            waiter.leave_to_resolver(&self.service, &self.socket);
+        }
+    }
+
+    fn try_ask(&mut self, waiter: Waiter, now: Instant) -> Result<(), Waiter> {
+        let Ok(query) = Query::parse(waiter.pending.packet()) else { return Err(waiter) };
+        let (question, upstream) = (Question::of(&query), waiter.pending.upstream());
+        let Some(key) = CacheKey::of_question(&question, upstream) else { return Err(waiter) };
+        let hash = self.hasher.hash_one(key.as_bytes());
+        if let Some(&number) = self.by_key.find(hash, |&other| self.questions[other].key.as_bytes() == key.as_bytes()) {
+            let State::Waited(waiters) = &mut self.questions[number].state else { return Err(waiter) };
+            self.service.resolver.counters().coalesced.fetch_add(1, Ordering::Relaxed);
+            waiters.push(waiter);
+            return Ok(());
+        }
+        if self.questions.len() >= MAX_QUESTIONS {
+            return Err(waiter);
+        }
+        let Some((peer, address)) = self.service.resolver.prompt(&question, upstream) else { return Err(waiter) };
+        let number = self.questions.vacant_key();
+        let Ok(port) = self.send(&peer, address, &question, number, now) else { return Err(waiter) };
+        peer.health().asked(now);
+        self.serial += 1;
+        let (serial, state) = (self.serial, State::Waited(vec![waiter]));
+        self.questions.insert(Box::new(Asked { question, key, upstream, peer, port, at: now, serial, state }));
+        self.by_key.insert_unique(hash, number, |&other| self.hasher.hash_one(self.questions[other].key.as_bytes()));
+        self.to_hand_over.push_back(Due { at: now + HAND_OVER_AFTER, number, serial });
+        self.service.resolver.direct().fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends a question by the current port of its server, or by a new one.
+    fn send(
+        &mut self,
+        peer: &Arc<Peer>,
+        server: SocketAddr,
+        question: &Question,
+        number: usize,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let known = self.current.iter().position(|(of, _)| Arc::ptr_eq(of, peer));
+        let mut port = known.map(|at| self.current[at].1);
+        if let Some(old) = port.filter(|&port| !self.ports[port].takes_more(now)) {
+            port = None;
+            self.close_if_idle(old);
+        }
+        let port = match port {
+            Some(port) => port,
+            None => {
+                let opened = Port::open(server, self.service.resolver.own_sockets(), now)?;
+                let port = self.ports.vacant_key();
+                self.poller.add(&opened, port as u64)?;
+                self.ports.insert(opened);
+                match known {
+                    Some(at) => self.current[at].1 = port,
+                    None => self.current.push((Arc::clone(peer), port)),
+                }
+                port
+            }
+        };
+        let sent = self.ports[port].send(question.to_wire(true), number);
+        if let Err(error) = &sent {
+            self.fail(port, error);
+        }
+        sent.map(|()| port)
+    }
+
+    /// Reads what has come to a port.
+    pub(super) fn receive(&mut self, port: usize, replies: &mut Replies, now: Instant) {
+        for _ in 0..MAX_IN_TURN {
+            let Some(open) = self.ports.get_mut(port) else { return };
+            match open.receive(&mut self.buffer[..]) {
+                Ok(Some((number, length))) => self.land(number, length, replies, now),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return self.fail(port, &error),
+            }
+            if self.ports.get(port).is_some_and(Port::is_idle) {
+                break;
+            }
+        }
+        if !self.is_current(port) {
+            self.close_if_idle(port);
+        }
+    }
+
+    /// What came for a question is in the buffer.
+    fn land(&mut self, number: usize, length: usize, replies: &mut Replies, now: Instant) {
+        let Self { questions, service, buffer, .. } = self;
+        let received = &buffer[..length];
+        let Asked { question, key, upstream, peer, at, state, .. } = &mut *questions[number];
+        if let State::Waited(waiters) = state
+            && let Ok(message) = Message::parse(received)
+            && let Some(answer) = service.resolver.take_in(message, question, key, *upstream)
+        {
+            peer.health().answered(now.saturating_duration_since(*at));
+            let resolved = Resolved::Fresh(answer, 0);
+            for Waiter { pending, client, local, .. } in waiters.drain(..) {
+                replies.add(&self.socket, client, local, |reply| service.reply(&pending, &resolved, reply));
+            }
+        } else {
+            let received = Ok(received.to_vec());
+            self.hand_over(number);
+            if let State::HandedOver(resolver) = mem::replace(&mut self.questions[number].state, State::Waited(vec![]))
+            {
+                // Nobody may wait for it any more.
+                let _ = resolver.send(received);
+            }
+        }
+        self.remove(number);
+    }
+
+    /// The resolver goes on with a question, and answers whoever waits for it.
+    fn hand_over(&mut self, number: usize) {
+        let asked = &mut self.questions[number];
+        let State::Waited(waiters) = &mut asked.state else { return };
+        let waiters = mem::take(waiters);
+        let (resolver, received) = oneshot::channel();
+        asked.state = State::HandedOver(resolver);
+        let first = First { peer: Arc::clone(&asked.peer), sent: Sent { at: asked.at.into(), received } };
+        self.service.resolver.go_on(&asked.question, asked.upstream, first);
+        for waiter in waiters {
+            waiter.leave_to_resolver(&self.service, &self.socket);
+        }
+    }
+
+    /// What the network says of a server goes for every question that waits at the port.
+    fn fail(&mut self, port: usize, error: &io::Error) {
+        for number in self.ports[port].numbers() {
+            self.hand_over(number);
+            if let State::HandedOver(resolver) = mem::replace(&mut self.questions[number].state, State::Waited(vec![]))
+            {
+                let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+                let _ = resolver.send(Err(again));
+            }
+            self.remove(number);
+        }
+        self.current.retain(|(_, current)| *current != port);
+        self.close_if_idle(port);
+    }
+
+    fn remove(&mut self, number: usize) {
+        let asked = self.questions.remove(number);
+        let hash = self.hasher.hash_one(asked.key.as_bytes());
+        if let Ok(found) = self.by_key.find_entry(hash, |&other| other == number) {
+            found.remove();
+        }
+        if let Some(port) = self.ports.get_mut(asked.port) {
+            port.forget(number);
+        }
+        self.service.resolver.direct().fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_current(&self, port: usize) -> bool {
+        self.current.iter().any(|(_, current)| *current == port)
+    }
+
+    fn close_if_idle(&mut self, port: usize) {
+        if self.ports.get(port).is_some_and(Port::is_idle) {
+            self.ports.remove(port);
+        }
+    }
+
+    /// Hands over what has waited for too long, and forgets what nobody waits for any more.
+    pub(super) fn attend(&mut self, now: Instant) {
+        while let Some(&Due { number, serial, .. }) = self.to_hand_over.front().filter(|due| due.at <= now) {
+            self.to_hand_over.pop_front();
+            let Some(asked) = self.questions.get(number).filter(|asked| asked.serial == serial) else { continue };
+            asked.peer.health().slow(now.saturating_duration_since(asked.at));
+            self.to_forget.push_back(Due { at: asked.at + FORGET_AFTER, number, serial });
+            self.hand_over(number);
+        }
+        while let Some(&Due { number, serial, .. }) = self.to_forget.front().filter(|due| due.at <= now) {
+            self.to_forget.pop_front();
+            if let Some(port) =
+                self.questions.get(number).filter(|asked| asked.serial == serial).map(|asked| asked.port)
+            {
+                self.remove(number);
+                if !self.is_current(port) {
+                    self.close_if_idle(port);
+                }
+            }
+        }
+    }
+
+    /// When [`Asking::attend`] has something to do next.
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        let questions = &self.questions;
+        let first = |dues: &mut VecDeque<Due>| {
+            // Nearly all have landed by then.
+            while let Some(due) = dues.front() {
+                if questions.get(due.number).is_some_and(|asked| asked.serial == due.serial) {
+                    return Some(due.at);
+                }
+                dues.pop_front();
+            }
+            None
+        };
+        let (hand_over, forget) = (first(&mut self.to_hand_over), first(&mut self.to_forget));
+        hand_over.into_iter().chain(forget).min()
+    }
+}
+
+impl Drop for Asking {
+    /// Under another configuration, or at the end, the resolver asks again what was under way.
+    fn drop(&mut self) {
+        let numbers: Vec<usize> = self.questions.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            self.hand_over(number);
+            self.remove(number);
+        }
+    }
+}
