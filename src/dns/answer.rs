@@ -16,6 +16,9 @@ const MAX_POSITIVE: u32 = 86_400;
 const MAX_NEGATIVE: u32 = 900;
 /// TTL of records served after their time, RFC 8767 section 4.
 pub const STALE_TTL: u32 = 30;
+/// Octets that most answers fit in, and the TTLs of theirs.
+const USUAL: usize = 256;
+const USUAL_TTLS: usize = 8;
 /// Suffixes remembered for compression, and the furthest a pointer reaches.
 const MAX_SUFFIXES: usize = 128;
 const POINTER_REACH: usize = 0x4000;
@@ -194,7 +197,10 @@ struct Encoder {
 
 impl Encoder {
     fn new(name: &[u8], qtype: u16) -> Self {
-        let mut encoder = Self { out: vec![0; HEADER], ttls: Vec::new(), suffixes: Vec::new() };
+        let (mut out, ttls, suffixes) =
+            (Vec::with_capacity(USUAL), Vec::with_capacity(USUAL_TTLS), Vec::with_capacity(USUAL_TTLS));
+        out.resize(HEADER, 0);
+        let mut encoder = Self { out, ttls, suffixes };
         put_u16(&mut encoder.out, 4, 1);
         encoder.name(name);
         // The question is overwritten in the client's case. Only a name that is the question may point to it: see `name`.

@@ -4,11 +4,12 @@
 //! failures); one that has run out stays for a while in case no upstream answers (RFC 8767). Sixteen shards, each behind
 //! its own lock, each evicting by the clock algorithm: an entry used since the hand last passed is spared once.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use hashbrown::HashTable;
 
 use super::answer::Answer;
 use super::question::CacheKey;
@@ -19,8 +20,8 @@ const SHARDS: usize = 16;
 const MAX_STALE: Duration = Duration::from_secs(86_400);
 /// After upstreams failed for a stale answer, how long it is served without asking them again (RFC 8767 section 5).
 const RECHECK: Duration = Duration::from_secs(5);
-/// What an entry costs beside its key and its answer: map slot, queue slot, the pointers between them.
-const OVERHEAD: usize = 160;
+/// What an entry costs beside its key and its answer: its slot, its place in the index, what the allocator adds.
+const OVERHEAD: usize = 192;
 
 /// The cache of one DNS plane.
 #[derive(Debug)]
@@ -57,15 +58,18 @@ pub struct Hit {
 
 #[derive(Debug, Default)]
 struct Shard {
-    index: HashMap<Box<[u8]>, usize>,
+    /// Slots by the hash of their key.
+    index: HashTable<u32>,
     slots: Vec<Option<Entry>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     hand: usize,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Of the key, so that it need not be read again.
+    hash: u64,
     key: Box<[u8]>,
     answer: Arc<Answer>,
     stored: Instant,
@@ -79,7 +83,7 @@ struct Entry {
 
 impl Entry {
     fn cost(&self) -> usize {
-        OVERHEAD + 2 * self.key.len() + self.answer.size()
+        OVERHEAD + self.key.len() + self.answer.size()
     }
 
     fn expires(&self) -> Instant {
@@ -115,17 +119,21 @@ impl Cache {
         }
     }
 
-    fn shard(&self, key: &CacheKey) -> MutexGuard<'_, Shard> {
-        let shard = self.hasher.hash_one(key.as_bytes()) as usize % SHARDS;
+    /// The shard of a key, and the key's hash.
+    #[inline]
+    fn shard(&self, key: &CacheKey) -> (MutexGuard<'_, Shard>, u64) {
+        let hash = self.hasher.hash_one(key.as_bytes());
+        // Neither the bits by which the index finds a group nor those by which it tells entries apart.
+        let shard = (hash >> 48) as usize % SHARDS;
         // A shard is consistent between statements, so a panic elsewhere does not spoil it.
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        (self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner), hash)
     }
 
     /// What may be served now. `generation` is that of the table in force.
     #[inline]
     pub fn get(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Hit> {
-        let mut shard = self.shard(key);
-        let entry = shard.entry(key)?;
+        let (mut shard, hash) = self.shard(key);
+        let entry = shard.entry(hash, key)?;
         let age = now.saturating_duration_since(entry.stored);
         let lifetime = Duration::from_secs(entry.answer.lifetime().into());
         let fresh = age < lifetime && entry.is_of(generation);
@@ -147,16 +155,16 @@ impl Cache {
 
     /// What has run out but may still be served while no upstream answers.
     pub fn get_stale(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Arc<Answer>> {
-        let mut shard = self.shard(key);
-        let entry = shard.entry(key)?;
+        let (mut shard, hash) = self.shard(key);
+        let entry = shard.entry(hash, key)?;
         entry.may_serve_stale(now, generation).then(|| Arc::clone(&entry.answer))
     }
 
     /// Lets an answer hold good under the table of this generation too, if that routes the names it passes through as
     /// before; `routing` works that out from the answer.
     pub fn renew(&self, key: &CacheKey, generation: u64, routing: impl FnOnce(&Answer) -> u64) {
-        let mut shard = self.shard(key);
-        let Some(entry) = shard.entry(key) else { return };
+        let (mut shard, hash) = self.shard(key);
+        let Some(entry) = shard.entry(hash, key) else { return };
         if let Validity::While { generation: own, routing: before } = entry.validity
             && own != generation
             && routing(&entry.answer) == before
@@ -167,7 +175,9 @@ impl Cache {
 
     /// Keeps an answer for its lifetime. Gives back how many others had to go for it before their time.
     pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, validity: Validity) -> u64 {
+        let (mut shard, hash) = self.shard(key);
         let entry = Entry {
+            hash,
             key: key.as_bytes().into(),
             answer,
             stored: now,
@@ -178,8 +188,9 @@ impl Cache {
             recheck_at: None,
         };
         let cost = entry.cost();
-        let mut shard = self.shard(key);
-        shard.remove(key.as_bytes());
+        if let Some(slot) = shard.slot(hash, key) {
+            shard.remove(slot);
+        }
         // One entry may not push out a whole shard.
         if entry.answer.lifetime() == 0 || cost > self.shard_bytes / 4 {
             return 0;
@@ -192,7 +203,8 @@ impl Cache {
     /// Remembers that upstreams failed (RFC 9520): what is stale is served for a while without asking again; where there
     /// is nothing, the failure itself is. As [`Cache::insert`].
     pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) -> u64 {
-        if let Some(entry) = self.shard(key).entry(key) {
+        let (mut shard, hash) = self.shard(key);
+        if let Some(entry) = shard.entry(hash, key) {
             entry.refreshing = false;
             let is_fresh = now < entry.expires() && entry.is_of(generation);
             if is_fresh || entry.may_serve_stale(now, generation) {
@@ -204,6 +216,7 @@ impl Cache {
                 return 0;
             }
         }
+        drop(shard);
         self.insert(key, failure, now, Validity::Only(generation))
     }
 
@@ -222,28 +235,44 @@ impl Cache {
 }
 
 impl Shard {
-    fn entry(&mut self, key: &CacheKey) -> Option<&mut Entry> {
-        let slot = *self.index.get(key.as_bytes())?;
-        self.slots.get_mut(slot)?.as_mut()
+    #[inline]
+    fn slot(&self, hash: u64, key: &CacheKey) -> Option<u32> {
+        let is_of =
+            |&slot: &u32| self.at(slot).is_some_and(|entry| entry.hash == hash && *entry.key == *key.as_bytes());
+        self.index.find(hash, is_of).copied()
+    }
+
+    #[inline]
+    fn entry(&mut self, hash: u64, key: &CacheKey) -> Option<&mut Entry> {
+        let slot = self.slot(hash, key)?;
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    #[inline]
+    fn at(&self, slot: u32) -> Option<&Entry> {
+        self.slots.get(slot as usize)?.as_ref()
     }
 
     fn put(&mut self, entry: Entry, cost: usize) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.slots.len() - 1
+            // The bytes they would take bound them long before.
+            (self.slots.len() - 1) as u32
         });
-        self.index.insert(entry.key.clone(), slot);
-        self.slots[slot] = Some(entry);
+        let slots = &self.slots;
+        let hash_of = |&slot: &u32| slots[slot as usize].as_ref().map_or(0, |entry| entry.hash);
+        self.index.insert_unique(entry.hash, slot, hash_of);
+        self.slots[slot as usize] = Some(entry);
         self.bytes += cost;
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(slot) = self.index.remove(key) {
-            if let Some(entry) = self.slots[slot].take() {
-                self.bytes -= entry.cost();
-            }
-            self.free.push(slot);
+    fn remove(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+        if let Ok(found) = self.index.find_entry(entry.hash, |&other| other == slot) {
+            found.remove();
         }
+        self.bytes -= entry.cost();
+        self.free.push(slot);
     }
 
     /// Evicts until at most `bytes` are held, and counts that. Two rounds of the hand always suffice: the first clears every `used`.
@@ -253,9 +282,8 @@ impl Shard {
             self.hand = (self.hand + 1) % self.slots.len().max(1);
             match self.slots.get_mut(self.hand) {
                 Some(Some(entry)) if entry.used => entry.used = false,
-                Some(Some(entry)) => {
-                    let key = entry.key.clone();
-                    self.remove(&key);
+                Some(Some(_)) => {
+                    self.remove(self.hand as u32);
                     evicted += 1;
                 }
                 Some(None) => {}

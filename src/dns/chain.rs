@@ -28,10 +28,11 @@ pub fn cut(message: &Message, question: &Question, table: &Table, upstream: Upst
         return None;
     }
     let chain = message.chain(question.name.wire());
-    let position = chain.iter().position(|link| belongs_elsewhere(link, table, upstream))?;
-    let tail = HostName::from_wire(chain[position]).ok()?;
+    let (position, tail) = chain.clone().enumerate().find(|(_, link)| belongs_elsewhere(link, table, upstream))?;
+    let tail = HostName::from_wire(tail).ok()?;
     let leads = |record: &&Record| {
-        matches!(record.rtype, rtype::CNAME | rtype::RRSIG) && chain[..position].iter().any(|link| record.is_of(link))
+        matches!(record.rtype, rtype::CNAME | rtype::RRSIG)
+            && chain.clone().take(position).any(|link| record.is_of(link))
             || record.rtype == rtype::DNAME && position > 0
     };
     Some(Cut { kept: message.answer.iter().filter(leads).cloned().collect(), tail })
@@ -54,7 +55,7 @@ pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
 pub fn routing(message: &Message, question: &Question, table: &Table) -> u64 {
     let mut hasher = DefaultHasher::new();
     let additional = message.additional.iter().map(|record| &*record.owner);
-    for link in message.chain(question.name.wire()).into_iter().chain(additional) {
+    for link in message.chain(question.name.wire()).chain(additional) {
         let Ok(name) = HostName::from_wire(link) else { continue };
         let decision = route(table, &name);
         match decision.route {

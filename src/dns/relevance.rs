@@ -13,7 +13,10 @@ const MAX_MENTIONED: usize = 256;
 /// What stays: in the answer, records of the chain's names and the DNAMEs above them; in the authority section, what
 /// belongs to a zone above the chain, and proofs of absence; additional records of the names these mention.
 pub fn keep_relevant(message: &mut Message, name: &[u8]) {
-    let chain: Vec<Box<[u8]>> = message.chain(name).into_iter().map(Into::into).collect();
+    if is_relevant(message, name) {
+        return;
+    }
+    let chain: Vec<Box<[u8]>> = message.chain(name).map(Into::into).collect();
     let in_chain = |record: &Record| chain.iter().any(|link| record.is_of(link));
     let above_chain = |record: &Record| chain.iter().any(|link| is_within(link, &record.owner));
     message.answer.retain(|record| in_chain(record) || is_dname_or_signature(record) && above_chain(record));
@@ -34,6 +37,12 @@ pub fn keep_relevant(message: &mut Message, name: &[u8]) {
     let further: Vec<Box<[u8]>> = further.map(Into::into).collect();
     mentioned.extend(further);
     message.additional.retain(|record| in_chain(record) || is_mentioned(record, &mentioned));
+}
+
+/// Whether there is nothing to drop, which is usual and soon seen: an answer of the chain's names alone.
+fn is_relevant(message: &Message, name: &[u8]) -> bool {
+    let in_chain = |record: &Record| message.chain(name).any(|link| record.is_of(link));
+    message.authority.is_empty() && message.additional.is_empty() && message.answer.iter().all(in_chain)
 }
 
 fn is_dname_or_signature(record: &Record) -> bool {

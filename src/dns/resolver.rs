@@ -305,8 +305,7 @@ impl Resolver {
                 }
                 Err(error) => (failure(&question, upstream, &error), Validity::Always),
             };
-            let key = CacheKey::of_question(&question, upstream);
-            self.keep(key.as_ref(), &question, answer, validity)
+            self.keep(&question, upstream, answer, validity)
         })
     }
 

@@ -22,7 +22,7 @@ use super::poller::Poller;
 use super::socket::{LocalAddr, Replies, Socket};
 use crate::dns::message::Message;
 use crate::dns::query::Query;
-use crate::dns::question::{CacheKey, Question};
+use crate::dns::question::Question;
 use crate::dns::resolver::Resolved;
 use crate::dns::service::{Pending, Service};
 use crate::dns::upstream::{First, Peer, Port, Sent};
@@ -73,8 +73,8 @@ pub(super) struct Asking {
     /// The port by which questions leave, for each server that was asked.
     current: Vec<(Arc<Peer>, usize)>,
     ports: Slab<Port>,
-    questions: Slab<Box<Asked>>,
-    by_key: HashTable<usize>,
+    questions: Slab<Asked>,
+    by_question: HashTable<usize>,
     hasher: DefaultHashBuilder,
     /// Counts all questions, to know one that has another's place.
     serial: u64,
@@ -86,13 +86,20 @@ pub(super) struct Asking {
 
 struct Asked {
     question: Question,
-    key: CacheKey,
+    /// Of the question and the group.
+    hash: u64,
     upstream: Upstream,
     peer: Arc<Peer>,
     port: usize,
     at: Instant,
     serial: u64,
     state: State,
+}
+
+impl Asked {
+    fn is(&self, question: &Question, upstream: Upstream) -> bool {
+        self.upstream == upstream && self.question == *question
+    }
 }
 
 enum State {
@@ -118,7 +125,7 @@ impl Asking {
             current: Vec::new(),
             ports: Slab::new(),
             questions: Slab::new(),
-            by_key: HashTable::new(),
+            by_question: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             serial: 0,
             to_hand_over: VecDeque::new(),
@@ -137,9 +144,12 @@ impl Asking {
     fn try_ask(&mut self, waiter: Waiter, now: Instant) -> Result<(), Waiter> {
         let Ok(query) = Query::parse(waiter.pending.packet()) else { return Err(waiter) };
         let (question, upstream) = (Question::of(&query), waiter.pending.upstream());
-        let Some(key) = CacheKey::of_question(&question, upstream) else { return Err(waiter) };
-        let hash = self.hasher.hash_one(key.as_bytes());
-        if let Some(&number) = self.by_key.find(hash, |&other| self.questions[other].key.as_bytes() == key.as_bytes()) {
+        if !question.is_cacheable() {
+            return Err(waiter);
+        }
+        let hash = self.hasher.hash_one((&question, upstream));
+        let is_same = |&other: &usize| self.questions[other].is(&question, upstream);
+        if let Some(&number) = self.by_question.find(hash, is_same) {
             let State::Waited(waiters) = &mut self.questions[number].state else { return Err(waiter) };
             self.service.resolver.counters().coalesced.fetch_add(1, Ordering::Relaxed);
             waiters.push(waiter);
@@ -154,8 +164,8 @@ impl Asking {
         peer.health().asked(now);
         self.serial += 1;
         let (serial, state) = (self.serial, State::Waited(vec![waiter]));
-        self.questions.insert(Box::new(Asked { question, key, upstream, peer, port, at: now, serial, state }));
-        self.by_key.insert_unique(hash, number, |&other| self.hasher.hash_one(self.questions[other].key.as_bytes()));
+        self.questions.insert(Asked { question, hash, upstream, peer, port, at: now, serial, state });
+        self.by_question.insert_unique(hash, number, |&other| self.questions[other].hash);
         self.to_hand_over.push_back(Due { at: now + HAND_OVER_AFTER, number, serial });
         self.service.resolver.direct().fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -220,10 +230,10 @@ impl Asking {
     fn land(&mut self, number: usize, length: usize, replies: &mut Replies, now: Instant) {
         let Self { questions, service, buffer, .. } = self;
         let received = &buffer[..length];
-        let Asked { question, key, upstream, peer, at, state, .. } = &mut *questions[number];
+        let Asked { question, upstream, peer, at, state, .. } = &mut questions[number];
         if let State::Waited(waiters) = state
             && let Ok(message) = Message::parse(received)
-            && let Some(answer) = service.resolver.take_in(message, question, key, *upstream)
+            && let Some(answer) = service.resolver.take_in(message, question, *upstream)
         {
             peer.health().answered(now.saturating_duration_since(*at));
             let resolved = Resolved::Fresh(answer, 0);
@@ -273,8 +283,7 @@ impl Asking {
 
     fn remove(&mut self, number: usize) {
         let asked = self.questions.remove(number);
-        let hash = self.hasher.hash_one(asked.key.as_bytes());
-        if let Ok(found) = self.by_key.find_entry(hash, |&other| other == number) {
+        if let Ok(found) = self.by_question.find_entry(asked.hash, |&other| other == number) {
             found.remove();
         }
         if let Some(port) = self.ports.get_mut(asked.port) {

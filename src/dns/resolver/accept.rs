@@ -42,19 +42,13 @@ impl Resolver {
         let table = self.table();
         chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
-        let mentions_others = cut.is_some() || message.chain(name).len() > 1 || !message.additional.is_empty();
+        let mentions_others = cut.is_some() || message.chain(name).nth(1).is_some() || !message.additional.is_empty();
         Examined { message, table, cut, mentions_others }
     }
 
     /// Makes a whole reply an answer and keeps it. `None` where more has to be asked for it: a part of it belongs elsewhere, or
     /// it says neither that there is something nor that there is nothing.
-    pub fn take_in(
-        &self,
-        message: Message,
-        question: &Question,
-        key: &CacheKey,
-        upstream: Upstream,
-    ) -> Option<Arc<Answer>> {
+    pub fn take_in(&self, message: Message, question: &Question, upstream: Upstream) -> Option<Arc<Answer>> {
         if message.truncated || !matches!(message.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
             return None;
         }
@@ -63,20 +57,21 @@ impl Resolver {
             return None;
         }
         let (answer, validity) = examined.conclude(question);
-        Some(self.keep(Some(key), question, answer, validity))
+        Some(self.keep(question, upstream, answer, validity))
     }
 
-    /// Puts an answer into the cache, if it has a key.
+    /// Puts an answer into the cache, if it may serve others.
     pub(super) fn keep(
         &self,
-        key: Option<&CacheKey>,
         question: &Question,
+        upstream: Upstream,
         answer: Answer,
         validity: Validity,
     ) -> Arc<Answer> {
+        let key = CacheKey::of_question(question, upstream);
         let answer = Arc::new(answer);
         let now = Instant::now().into_std();
-        let evicted = match key {
+        let evicted = match &key {
             Some(key) if answer.is_failure() => {
                 // The table may have changed meanwhile; what still holds good under it must not give way to a failure.
                 let table = self.table();
@@ -96,7 +91,7 @@ impl Resolver {
         let Some(observer) = &self.observer else { return };
         let table = self.table();
         let links: Vec<HostName> =
-            message.chain(question.name.wire()).iter().filter_map(|link| HostName::from_wire(link).ok()).collect();
+            message.chain(question.name.wire()).filter_map(|link| HostName::from_wire(link).ok()).collect();
         for (position, link) in links.iter().enumerate() {
             let is_last = position + 1 == links.len();
             let existence = match message.rcode {
@@ -122,8 +117,8 @@ impl Examined {
         } else {
             Validity::Always
         };
-        let in_zone = |link: &&[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
-        let cap = if message.chain(name).iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
+        let in_zone = |link: &[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
+        let cap = if message.chain(name).any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
         (Answer::encode(name, question.qtype, &message, cap), validity)
     }
 }
