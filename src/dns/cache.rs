@@ -4,13 +4,14 @@
 //! failures); one that has run out stays for a while in case no upstream answers (RFC 8767). Sixteen shards, each behind
 //! its own lock, each evicting by the clock algorithm: an entry used since the hand last passed is spared once.
 
+mod shard;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashTable;
-
+use self::shard::{Entry, Shard};
 use super::answer::Answer;
 use super::question::CacheKey;
 
@@ -20,9 +21,6 @@ const SHARDS: usize = 16;
 const MAX_STALE: Duration = Duration::from_secs(86_400);
 /// After upstreams failed for a stale answer, how long it is served without asking them again (RFC 8767 section 5).
 const RECHECK: Duration = Duration::from_secs(5);
-/// What an entry costs beside its key and its answer: its slot, its place in the index, what the allocator adds.
-const OVERHEAD: usize = 192;
-
 /// The cache of one DNS plane.
 #[derive(Debug)]
 pub struct Cache {
@@ -54,59 +52,6 @@ pub struct Hit {
     pub stale: bool,
     /// It is popular and nearly run out: ask again now, before anybody has to wait. Said once per entry.
     pub refresh: bool,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    /// Slots by the hash of their key.
-    index: HashTable<u32>,
-    slots: Vec<Option<Entry>>,
-    free: Vec<u32>,
-    hand: usize,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// Of the key, so that it need not be read again.
-    hash: u64,
-    key: Box<[u8]>,
-    answer: Arc<Answer>,
-    stored: Instant,
-    validity: Validity,
-    hits: u32,
-    used: bool,
-    refreshing: bool,
-    /// Until then upstreams are not asked again.
-    recheck_at: Option<Instant>,
-}
-
-impl Entry {
-    fn cost(&self) -> usize {
-        OVERHEAD + self.key.len() + self.answer.size()
-    }
-
-    fn expires(&self) -> Instant {
-        self.stored + Duration::from_secs(self.answer.lifetime().into())
-    }
-
-    fn is_of(&self, generation: u64) -> bool {
-        match self.validity {
-            Validity::Always => true,
-            Validity::Only(own) | Validity::While { generation: own, .. } => own == generation,
-        }
-    }
-
-    fn is_newer_than(&self, generation: u64) -> bool {
-        match self.validity {
-            Validity::Always => false,
-            Validity::Only(own) | Validity::While { generation: own, .. } => own > generation,
-        }
-    }
-
-    fn may_serve_stale(&self, now: Instant, generation: u64) -> bool {
-        self.is_of(generation) && !self.answer.is_failure() && now < self.stored + MAX_STALE
-    }
 }
 
 impl Cache {
@@ -229,68 +174,8 @@ impl Cache {
     pub fn usage(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(entries, bytes), shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            (entries + shard.index.len(), bytes + shard.bytes)
+            (entries + shard.len(), bytes + shard.bytes())
         })
-    }
-}
-
-impl Shard {
-    #[inline]
-    fn slot(&self, hash: u64, key: &CacheKey) -> Option<u32> {
-        let is_of =
-            |&slot: &u32| self.at(slot).is_some_and(|entry| entry.hash == hash && *entry.key == *key.as_bytes());
-        self.index.find(hash, is_of).copied()
-    }
-
-    #[inline]
-    fn entry(&mut self, hash: u64, key: &CacheKey) -> Option<&mut Entry> {
-        let slot = self.slot(hash, key)?;
-        self.slots.get_mut(slot as usize)?.as_mut()
-    }
-
-    #[inline]
-    fn at(&self, slot: u32) -> Option<&Entry> {
-        self.slots.get(slot as usize)?.as_ref()
-    }
-
-    fn put(&mut self, entry: Entry, cost: usize) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            // The bytes they would take bound them long before.
-            (self.slots.len() - 1) as u32
-        });
-        let slots = &self.slots;
-        let hash_of = |&slot: &u32| slots[slot as usize].as_ref().map_or(0, |entry| entry.hash);
-        self.index.insert_unique(entry.hash, slot, hash_of);
-        self.slots[slot as usize] = Some(entry);
-        self.bytes += cost;
-    }
-
-    fn remove(&mut self, slot: u32) {
-        let Some(entry) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
-        if let Ok(found) = self.index.find_entry(entry.hash, |&other| other == slot) {
-            found.remove();
-        }
-        self.bytes -= entry.cost();
-        self.free.push(slot);
-    }
-
-    /// Evicts until at most `bytes` are held, and counts that. Two rounds of the hand always suffice: the first clears every `used`.
-    fn make_room(&mut self, bytes: usize) -> u64 {
-        let mut evicted = 0;
-        while self.bytes > bytes {
-            self.hand = (self.hand + 1) % self.slots.len().max(1);
-            match self.slots.get_mut(self.hand) {
-                Some(Some(entry)) if entry.used => entry.used = false,
-                Some(Some(_)) => {
-                    self.remove(self.hand as u32);
-                    evicted += 1;
-                }
-                Some(None) => {}
-                None => break,
-            }
-        }
-        evicted
     }
 }
 

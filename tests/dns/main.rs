@@ -4,7 +4,7 @@
 //! - `wire`, `upstream`, `gate`: queries and replies, fake servers, the plane under test
 //! - `forwarding`: what survives the way through, and what must not
 //! - `hostile`: forged replies
-//! - `failover`, `memory`: servers that fail, answers kept
+//! - `failover`, `memory`: servers that fail, answers kept; `prompt`: what a worker asks by itself
 //! - `chains`, `learning`: the CNAME rule, ids learned from public DNS
 //! - `addresses`, `forwarder`: what the dialer is told; zone names that resolve to the forwarder
 //! - `encrypted`, `egress`: upstreams over TLS, HTTPS and QUIC; through an egress proxy
@@ -40,6 +40,7 @@ mod hostile;
 mod learning;
 mod lifecycle;
 mod memory;
+mod prompt;
 mod refusals;
 mod secure;
 mod streams;

@@ -30,8 +30,8 @@ use crate::policy::Upstream;
 
 /// A server that has not answered by then is joined by the next one.
 const HAND_OVER_AFTER: Duration = Duration::from_millis(300);
-/// A reply that comes later is of no use to anybody.
-const FORGET_AFTER: Duration = Duration::from_secs(4);
+/// By then the resolver, which has four seconds, has given up too: a reply is of no use to anybody.
+const FORGET_AFTER: Duration = Duration::from_secs(5);
 /// Questions of a worker at most, those included whose replies the resolver waits for.
 const MAX_QUESTIONS: usize = 1024;
 /// Datagrams read from one port before others have their turn.
@@ -205,6 +205,11 @@ impl Asking {
             self.fail(port, error);
         }
         sent.map(|()| port)
+    }
+
+    /// Whether no reply is awaited.
+    pub(super) fn is_idle(&self) -> bool {
+        self.questions.is_empty()
     }
 
     /// Reads what has come to a port.

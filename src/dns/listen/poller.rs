@@ -1,8 +1,7 @@
-//! What a UDP worker sleeps on: its socket, its signs, and the ports by which it asks (epoll(7)).
+//! The ports by which a UDP worker asks: which of them has something to read (epoll(7)).
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -32,20 +31,23 @@ impl Poller {
         Ok(epoll::add(&self.0, descriptor, EventData::new_u64(number), EventFlags::IN)?)
     }
 
-    /// Waits until something can be read, or until `until`.
+    /// Those that have something to read now.
     ///
     /// # Errors
     /// The system's; an interruption is none.
-    pub(super) fn wait(&self, ready: &mut Ready, until: Option<Instant>) -> io::Result<()> {
+    pub(super) fn ready(&self, ready: &mut Ready) -> io::Result<()> {
         ready.clear();
         ready.reserve(EVENTS);
-        // Whole milliseconds, and none too few: what is due would be looked for in vain until then.
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()) + Duration::from_micros(999));
-        let left = left.map(|left| left.as_millis().min(i32::MAX as u128) as i64);
-        let left = left.map(|left| Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 });
-        match epoll::wait(&self.0, rustix::buffer::spare_capacity(ready), left.as_ref()) {
+        match epoll::wait(&self.0, rustix::buffer::spare_capacity(ready), Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl AsFd for Poller {
+    /// Readable while one of its descriptors is.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

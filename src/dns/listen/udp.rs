@@ -2,11 +2,13 @@
 //! the runtime. Nothing it does waits for anybody.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -90,28 +92,22 @@ fn wake(signs: &Weak<Signs>) {
     }
 }
 
-/// Numbers of what a worker sleeps on beside its ports.
-const CLIENTS: u64 = u64::MAX;
-const SIGNS: u64 = u64::MAX - 1;
+/// So many queries at once promise that there are more: they are asked for without sleeping first.
+const BUSY: usize = 4;
 
 fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, signs: &Signs, stop: &AtomicBool) -> io::Result<()> {
     // Questions that start here are asked from the runtime.
     let _entered = runtime.enter();
     let poller = Arc::new(Poller::new()?);
-    poller.add(&**socket, CLIENTS)?;
-    poller.add(signs, SIGNS)?;
-    let mut ready = Ready::new();
     let mut turn = Turn::new(socket, context, &poller);
+    let mut clients_wait = true;
     loop {
-        poller.wait(&mut ready, turn.asking.next_due())?;
         turn.begin();
-        for event in &ready {
-            match event.data.u64() {
-                CLIENTS => drop(turn.answer_clients()?),
-                SIGNS => signs.noticed(),
-                port => turn.asking.receive(port as usize, &mut turn.replies, turn.now),
-            }
-        }
+        let queries = if clients_wait { turn.answer_clients()? } else { 0 };
+        let busy = turn.hear_servers()? | (queries >= BUSY);
+        turn.end();
+        signs.answered(turn.dealt_with);
+        clients_wait = busy || sleep(&mut turn, signs)?;
         if stop.load(Ordering::Relaxed) {
             for _ in 0..turn.context.last_batches {
                 if turn.answer_clients()? == 0 {
@@ -121,9 +117,29 @@ fn serve(socket: &Arc<Socket>, context: Context, runtime: &Handle, signs: &Signs
             turn.replies.send(socket);
             return Ok(());
         }
-        turn.end();
-        signs.answered(turn.dealt_with);
     }
+}
+
+/// Waits until there is something to do; says whether clients have sent something.
+fn sleep(turn: &mut Turn<'_>, signs: &Signs) -> io::Result<bool> {
+    let until = turn.asking.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+    // Rounded up: what is due would be looked for in vain until then.
+    let until = until
+        .map(|left| left.as_millis() as i64 + 1)
+        .map(|left| Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 });
+    let sources = [turn.socket.as_fd(), signs.as_fd(), turn.poller.as_fd()];
+    let mut ready = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
+    // The kernel notes each datagram for whoever is in an epoll set, so clients' socket is in none.
+    // What comes to a port when nothing is awaited is read when the port is used again.
+    let awaited = if turn.asking.is_idle() { 2 } else { 3 };
+    match poll(&mut ready[..awaited], until.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !ready[1].revents().is_empty() {
+        signs.noticed();
+    }
+    Ok(!ready[0].revents().is_empty())
 }
 
 /// What one turn of the loop works with, and what is left of it for the next.
@@ -135,6 +151,7 @@ struct Turn<'w> {
     asking: Asking,
     batch: Batch,
     replies: Replies,
+    ready: Ready,
     now: Instant,
     /// Datagrams since the start.
     dealt_with: u64,
@@ -144,8 +161,8 @@ impl<'w> Turn<'w> {
     fn new(socket: &'w Arc<Socket>, context: Context, poller: &'w Arc<Poller>) -> Self {
         let in_force = InForce::of(context.service.clone());
         let asking = Asking::new(Arc::clone(&in_force.service), Arc::clone(socket), Arc::clone(poller));
-        let (batch, replies, now) = (Batch::new(), Replies::new(), Instant::now());
-        Self { socket, poller, context, in_force, asking, batch, replies, now, dealt_with: 0 }
+        let (batch, replies, ready) = (Batch::new(), Replies::new(), Ready::new());
+        Self { socket, poller, context, in_force, asking, batch, replies, ready, now: Instant::now(), dealt_with: 0 }
     }
 
     fn begin(&mut self) {
@@ -182,6 +199,18 @@ impl<'w> Turn<'w> {
         }
         self.dealt_with += count as u64;
         Ok(count)
+    }
+
+    /// Reads what has come to the ports by which this worker asks. Says whether there was anything.
+    fn hear_servers(&mut self) -> io::Result<bool> {
+        if self.asking.is_idle() {
+            return Ok(false);
+        }
+        self.poller.ready(&mut self.ready)?;
+        for event in &self.ready {
+            self.asking.receive(event.data.u64() as usize, &mut self.replies, self.now);
+        }
+        Ok(!self.ready.is_empty())
     }
 
     fn end(&mut self) {

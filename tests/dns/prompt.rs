@@ -1,0 +1,238 @@
+//! A server that is known to answer soon is asked by the worker that has the client: what is unusual must end as if the
+//! resolver had asked from the beginning, with no datagram more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hickory_proto::op::{Message, ResponseCode};
+use sidegate::dns::Upstreams;
+use sidegate::dns::upstream::Server;
+use sidegate::policy::Upstream as Group;
+use tokio::time::timeout;
+
+use crate::gate::{Gate, PATIENCE, ZONE, ask_udp, config, loopback, public, table, until};
+use crate::upstream::{Action, Asked, Closed, Upstream};
+use crate::wire::{A, Answer, Ask, a, asked_name, cname, code, data};
+
+fn ask(name: &str) -> Ask {
+    Ask::new(name, A).edns(1232, false)
+}
+
+fn good(query: &[u8]) -> Vec<u8> {
+    Answer::to(query).with(&asked_name(query), 60, a("192.0.2.1")).to_wire()
+}
+
+/// A server that answers names beginning with `known` well, and all others by the script.
+async fn known_and(script: impl Fn(&Asked) -> Vec<Action> + Send + Sync + 'static) -> Upstream {
+    Upstream::start(move |asked| match asked_name(&asked.query).starts_with("known") {
+        true => vec![Action::Reply(good(&asked.query))],
+        false => script(asked),
+    })
+    .await
+}
+
+/// A gate whose servers have answered, so that the first of them is asked without further ado.
+async fn prompt(servers: &[&Upstream]) -> Gate {
+    let gate = Gate::start(&servers.iter().map(|server| server.address).collect::<Vec<_>>());
+    make_prompt(&gate).await;
+    gate
+}
+
+async fn make_prompt(gate: &Gate) {
+    assert_eq!(data(&gate.ask(&ask("known.example.com")).await), ["192.0.2.1"]);
+}
+
+/// How many datagrams and how many queries over TCP were about a name.
+fn asked(upstream: &Upstream, name: &str) -> (usize, usize) {
+    let about: Vec<Asked> = upstream.asked().into_iter().filter(|asked| asked_name(&asked.query) == name).collect();
+    let tcp = about.iter().filter(|asked| asked.tcp).count();
+    (about.len() - tcp, tcp)
+}
+
+#[tokio::test]
+async fn many_who_ask_the_same_at_once_cost_one_datagram_and_each_has_its_own_reply() {
+    let upstream =
+        known_and(|asked| vec![Action::Wait(Duration::from_millis(50)), Action::Reply(good(&asked.query))]).await;
+    let gate = prompt(&[&upstream]).await;
+    let asks = (0..40).map(|number| {
+        let name = if number % 2 == 0 { "www.example.com." } else { "WWW.Example.COM." };
+        let (gate, edns) = (&gate, number % 4 < 2);
+        async move {
+            let ask = if edns { ask(name) } else { Ask::new(name, A) };
+            let reply = gate.ask(&ask).await;
+            assert_eq!((data(&reply), reply.edns.is_some()), (vec!["192.0.2.1".to_owned()], edns));
+            assert_eq!(reply.queries[0].name().to_ascii(), name, "in the case it was asked in");
+        }
+    });
+    join_all(asks).await;
+    assert_eq!(upstream.count(), 2, "the one before included");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_a_datagram_is_fetched_over_tcp_without_asking_again() {
+    let upstream = known_and(|asked| match asked.tcp {
+        true => vec![Action::Reply(good(&asked.query))],
+        false => vec![Action::Reply(Answer::to(&asked.query).flag(0x0200).to_wire())],
+    })
+    .await;
+    let gate = prompt(&[&upstream]).await;
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
+    assert_eq!(asked(&upstream, "www.example.com"), (1, 1));
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_or_fails_at_is_asked_of_the_next_and_not_of_it_again() {
+    for rcode in [2, 4, 5] {
+        let bad = known_and(move |asked| {
+            vec![Action::Reply(Answer::to(&asked.query).rcode(rcode).option(15, b"\x00\x06bogus").to_wire())]
+        })
+        .await;
+        let next = known_and(|asked| vec![Action::Reply(good(&asked.query))]).await;
+        let gate = prompt(&[&bad, &next]).await;
+        assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"], "rcode {rcode}");
+        assert_eq!((asked(&bad, "www.example.com"), asked(&next, "www.example.com")), ((1, 0), (1, 0)), "{rcode}");
+    }
+}
+
+#[tokio::test]
+async fn a_bare_refusal_of_edns_is_followed_by_the_question_without() {
+    let upstream = known_and(|asked| {
+        let has_edns = asked.query[11] > 0;
+        if !has_edns {
+            return vec![Action::Reply(good(&asked.query))];
+        }
+        let mut refusal = vec![0; 12];
+        refusal[..2].copy_from_slice(&asked.query[..2]);
+        (refusal[2], refusal[3]) = (0x80, 1);
+        vec![Action::Reply(refusal)]
+    })
+    .await;
+    let gate = prompt(&[&upstream]).await;
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
+    let edns = |asked: &Asked| asked.query[11] > 0;
+    assert_eq!(upstream.asked()[1..].iter().map(edns).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_joined_by_the_next() {
+    let silent = known_and(|_| Vec::new()).await;
+    let next = known_and(|asked| vec![Action::Reply(good(&asked.query))]).await;
+    let gate = prompt(&[&silent, &next]).await;
+    let started = Instant::now();
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!((asked(&silent, "www.example.com"), asked(&next, "www.example.com")), ((1, 0), (1, 0)));
+    assert_eq!(data(&gate.ask(&ask("other.example.com")).await), ["192.0.2.1"]);
+    assert_eq!(asked(&silent, "other.example.com"), (0, 0), "it is no first choice any more");
+}
+
+#[tokio::test]
+async fn a_late_reply_is_taken_from_the_port_that_it_comes_to() {
+    let upstream =
+        known_and(|asked| vec![Action::Wait(Duration::from_millis(600)), Action::Reply(good(&asked.query))]).await;
+    let gate = prompt(&[&upstream]).await;
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
+    assert_eq!(asked(&upstream, "www.example.com"), (1, 0));
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_a_stub_does_for_a_server_that_falls_silent() {
+    let upstream = known_and(|_| Vec::new()).await;
+    let gate = prompt(&[&upstream]).await;
+    let started = Instant::now();
+    assert_eq!(code(&gate.ask(&ask("www.example.com")).await), ResponseCode::ServFail);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(asked(&upstream, "www.example.com"), (2, 0), "once more, as one datagram may be lost");
+    until("nothing is left behind", || async { gate.plane.service().borrow().resolver.in_flight() == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_passed_over_at_once() {
+    let (going, next) =
+        (known_and(|_| Vec::new()).await, known_and(|asked| vec![Action::Reply(good(&asked.query))]).await);
+    let gate = prompt(&[&going, &next]).await;
+    let address = going.address;
+    drop(going);
+    until("its port is closed", || async { std::net::UdpSocket::bind(address).is_ok() }).await;
+    let started = Instant::now();
+    for name in ["a.example.com", "b.example.com", "c.example.com"] {
+        assert_eq!(data(&gate.ask(&ask(name)).await), ["192.0.2.1"]);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_that_leads_to_a_private_name_is_cut_there() {
+    let upstream = known_and(|asked| {
+        let target = format!("priv1.{ZONE}.");
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, cname(&target));
+        vec![Action::Reply(reply.with(&target, 60, a("198.51.100.66")).to_wire())]
+    })
+    .await;
+    let gate = prompt(&[&upstream]).await;
+    let reply = gate.ask(&ask("api.example.com")).await;
+    assert_eq!(data(&reply), [format!("priv1.{ZONE}."), "10.0.0.1".to_owned()]);
+    assert_eq!(asked(&upstream, "api.example.com"), (1, 0));
+}
+
+#[tokio::test]
+async fn a_reload_loses_nobody_who_waits() {
+    let upstream =
+        known_and(|asked| vec![Action::Wait(Duration::from_millis(200)), Action::Reply(good(&asked.query))]).await;
+    let mut gate = prompt(&[&upstream]).await;
+    let address = gate.address;
+    let waiting: Vec<_> = (0..8)
+        .map(|number| {
+            tokio::spawn(async move { ask_udp(address, &ask(&format!("n{number}.example.com")).to_wire()).await })
+        })
+        .collect();
+    until("all are asked", || async { upstream.count() >= 9 }).await;
+
+    gate.reload(config(&[loopback()], public(&[upstream.address]))).await.unwrap();
+    for reply in waiting {
+        let reply = timeout(PATIENCE, reply).await.unwrap().unwrap();
+        assert_eq!(data(&crate::wire::read(&reply)), ["192.0.2.1"]);
+    }
+}
+
+/// The worker and the resolver must not both ask.
+#[tokio::test]
+async fn who_asks_over_tcp_what_a_datagram_asks_too_has_the_same_answer() {
+    let replies = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&replies);
+    let upstream = known_and(move |asked| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        vec![Action::Wait(Duration::from_millis(100)), Action::Reply(good(&asked.query))]
+    })
+    .await;
+    let gate = prompt(&[&upstream]).await;
+    let both = [ask("www.example.com"), ask("www.example.com")];
+    let (over_tcp, over_udp): (Message, Message) = tokio::join!(gate.ask_tcp(&both[0]), gate.ask(&both[1]));
+    assert_eq!((data(&over_tcp), data(&over_udp)), (vec!["192.0.2.1".into()], vec!["192.0.2.1".into()]));
+    assert!(replies.load(Ordering::Relaxed) <= 2);
+}
+
+/// What is known of a server goes for its transport: where a stream is configured, no datagram leaves.
+#[tokio::test]
+async fn a_server_that_is_asked_over_tcp_is_sent_no_datagram() {
+    let upstream = known_and(|asked| vec![Action::Reply(good(&asked.query))]).await;
+    let server: Server = format!("tcp://{}", upstream.address).parse().unwrap();
+    let upstreams = Upstreams { public: vec![server], ..Upstreams::default() };
+    let gate = Gate::with(config(&[loopback()], upstreams), table(Group::Public));
+    make_prompt(&gate).await;
+    assert_eq!(data(&gate.ask(&ask("www.example.com")).await), ["192.0.2.1"]);
+    assert!(upstream.asked().iter().all(|asked| asked.tcp));
+}
+
+#[tokio::test]
+async fn where_nothing_listens_any_more_the_client_is_told_so_at_once() {
+    let closed = Closed::reserve().await;
+    let gate = Gate::start(&[closed.address]);
+    let started = Instant::now();
+    for name in ["a.example.com", "b.example.com"] {
+        assert_eq!(code(&gate.ask(&ask(name)).await), ResponseCode::ServFail);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
