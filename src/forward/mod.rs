@@ -36,6 +36,7 @@ mod tunnel;
 
 pub use access::Decided;
 pub use address::AddressRules;
+pub use client_hello::{ClientHello, HelloError, HelloReader, MAX_HELLO, Reading};
 pub use config::{AllowedDestination, Config, Others};
 pub use destination::{Destination, DestinationError};
 pub use dial::{Dialer, Dialled, OnAttempt, Resolve, ResolveError, Resolving};
