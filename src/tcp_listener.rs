@@ -8,6 +8,7 @@ mod taken_back;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -121,11 +122,18 @@ pub async fn accept_until(
 
 /// Has the system ask a silent peer whether it is still there, and send small pieces as they come: what is relayed was cut
 /// into packets by whoever sent it. NAT gateways forget a flow after 350 s without a packet.
-pub fn keep_alive(stream: &TcpStream) {
+///
+/// What a listener accepts has it from the listener (tcp(7)).
+pub fn keep_alive(socket: &impl AsFd) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     // Without either the connection is worse, not wrong.
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+    send_at_once(socket);
+}
+
+/// Has the system send small pieces as they come; what a listener accepts has it from the listener.
+pub fn send_at_once(socket: &impl AsFd) {
+    let _ = SockRef::from(socket).set_tcp_nodelay(true);
 }
 
 /// Errors that accept(2) passes on from a connection that has failed already.
@@ -137,6 +145,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_listener_accepts_is_kept_alive_and_sends_at_once_as_the_listener_says() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        keep_alive(&listener);
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), KEEPALIVE / 4);
+    }
 
     #[test]
     fn addresses_overlap_where_one_socket_keeps_the_other_out() {

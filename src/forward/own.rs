@@ -3,7 +3,7 @@
 //! A redirect that does not let us through sends what we dial to our own listener: each connection would open the next.
 //! The source address survives a redirect, so the entrances ask here before they dial.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,22 +21,32 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// Where our connections come from and where they go, for those of the last seconds.
 #[derive(Debug, Default)]
-pub(super) struct OwnConnections(Mutex<HashMap<SocketAddr, (SocketAddr, Instant)>>);
+pub(super) struct OwnConnections(Mutex<Opened>);
+
+#[derive(Debug, Default)]
+struct Opened {
+    by_local: HashMap<SocketAddr, (SocketAddr, Instant)>,
+    /// As they were opened; the oldest is in front.
+    order: VecDeque<(SocketAddr, Instant)>,
+}
 
 impl OwnConnections {
-    fn opened_lately(&self) -> MutexGuard<'_, HashMap<SocketAddr, (SocketAddr, Instant)>> {
+    fn opened_lately(&self) -> MutexGuard<'_, Opened> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// We have connected from `local` to `remote`.
     pub(super) fn opened(&self, local: SocketAddr, remote: SocketAddr, now: Instant) {
-        let mut opened = self.opened_lately();
-        if opened.len() >= opened.capacity().min(MAX_REMEMBERED) {
-            opened.retain(|_, (_, at)| now - *at < REMEMBERED);
+        let Opened { by_local, order } = &mut *self.opened_lately();
+        while order.len() >= MAX_REMEMBERED || order.front().is_some_and(|(_, at)| now - *at >= REMEMBERED) {
+            let Some((oldest, at)) = order.pop_front() else { break };
+            // Its port may be another connection's by now.
+            if by_local.get(&oldest).is_some_and(|(_, newest)| *newest == at) {
+                by_local.remove(&oldest);
+            }
         }
-        if opened.len() < MAX_REMEMBERED {
-            opened.insert(local, (remote, now));
-        }
+        by_local.insert(local, (remote, now));
+        order.push_back((local, now));
     }
 
     /// Refuses a client that is ourselves.
@@ -44,7 +54,7 @@ impl OwnConnections {
     /// # Errors
     /// It is one of our connections, redirected.
     pub(super) fn refuse(&self, stream: &TcpStream, client: SocketAddr, now: Instant) -> Result<(), Refusal> {
-        let Some(&(remote, at)) = self.opened_lately().get(&canonical(client)) else { return Ok(()) };
+        let Some(&(remote, at)) = self.opened_lately().by_local.get(&canonical(client)) else { return Ok(()) };
         let fresh = now - at < REMEMBERED;
         // Somebody else's connection may have our source port, if it goes elsewhere.
         if !(fresh && destination(stream).is_some_and(|destination| destination == remote)) {
@@ -116,8 +126,12 @@ mod tests {
         let (own, now) = (OwnConnections::default(), Instant::now());
         let address = |i: usize| SocketAddr::from(([10, 0, (i >> 8) as u8, i as u8], 1 + (i >> 16) as u16));
         (0..2 * MAX_REMEMBERED).for_each(|i| own.opened(address(i), address(0), now));
-        assert_eq!(own.opened_lately().len(), MAX_REMEMBERED);
-        own.opened(address(3 * MAX_REMEMBERED), address(0), now + REMEMBERED);
-        assert_eq!(own.opened_lately().len(), 1);
+        let remembered = || (own.opened_lately().by_local.len(), own.opened_lately().order.len());
+        assert_eq!(remembered(), (MAX_REMEMBERED, MAX_REMEMBERED));
+        assert!(own.opened_lately().by_local.contains_key(&address(2 * MAX_REMEMBERED - 1)), "the newest is among them");
+        (0..3).for_each(|_| own.opened(address(3 * MAX_REMEMBERED), address(0), now + REMEMBERED));
+        assert_eq!(remembered(), (1, 3), "one port, three times");
+        own.opened(address(0), address(0), now + 2 * REMEMBERED);
+        assert_eq!(remembered(), (1, 1));
     }
 }

@@ -192,6 +192,7 @@ impl Plane {
 
     fn start(&self, Bound { asked, address, socket, inherited }: Bound) -> Listener {
         let (connections, stop) = (Connections::new(BOUNDS), CancellationToken::new());
+        tcp_listener::keep_alive(&socket);
         self.open
             .iter()
             .zip(Entrance::ALL)
@@ -333,7 +334,6 @@ impl Acceptor {
         if evicted {
             self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        tcp_listener::keep_alive(&stream);
         let (service, listener, drain) = (self.service.clone(), self.listener, self.drain.clone());
         let bounds = Arc::clone(&self.bounds);
         let connection = Connection { service, client, listener, place, bounds, drain };

@@ -20,17 +20,20 @@ use super::service::Connection;
 use super::tunnel::{HELLO, carry};
 use crate::policy::HostName;
 
+/// Octets that most ClientHellos fit in.
+const USUAL_HELLO: usize = 2048;
+
 /// Serves one connection.
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Sni, connection.client);
-    let mut early = BytesMut::new();
+    let mut early = BytesMut::with_capacity(USUAL_HELLO);
     let stop = &connection.place.close;
     let opened = tokio::select! {
         opened = open(&mut client, &mut early, &connection, &mut record) => opened,
         () = stop.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     let (reason, words) = match opened {
-        Ok(dialled) => (carry(client.into(), &early, dialled.stream, &mut record, &connection.place).await, None),
+        Ok(dialled) => (carry(client.into(), early, dialled.stream, &mut record, &connection.place).await, None),
         Err(TurnedAway { reason, alert, words }) => {
             if let Some(alert) = alert {
                 say_and_close(&mut client, &alert.record()).await;

@@ -44,7 +44,7 @@ pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
         () = place.close.cancelled() => Err(TurnedAway::silently("stopped")),
     };
     match checked {
-        Ok(()) => (carry(end(client), &early, dialled.stream, record, place).await, None),
+        Ok(()) => (carry(end(client), early, dialled.stream, record, place).await, None),
         Err(TurnedAway { reason, alert, words }) => {
             if let Some(alert) = alert {
                 say_and_close(&mut client, &alert.record()).await;
@@ -57,17 +57,20 @@ pub(super) async fn run<C: AsyncRead + AsyncWrite + Unpin>(
 /// Hands on what was read, then relays. Gives the label of what ended it, and counts bytes in `record`.
 pub(super) async fn carry(
     client: End,
-    early: &[u8],
+    early: BytesMut,
     mut upstream: TcpStream,
     record: &mut Record,
     place: &Place,
 ) -> &'static str {
-    if !matches!(timeout(HELLO, upstream.write_all(early)).await, Ok(Ok(()))) {
+    if !matches!(timeout(HELLO, upstream.write_all(&early)).await, Ok(Ok(()))) {
         client.reset();
         return "upstream_reset";
     }
+    let said_before = early.len() as u64;
+    // A tunnel may be open for days.
+    drop(early);
     let ending = relay(client, upstream.into(), IDLE, place).await;
-    (record.up, record.down) = (ending.up + early.len() as u64, ending.down);
+    (record.up, record.down) = (ending.up + said_before, ending.down);
     ending.reason.as_str()
 }
 

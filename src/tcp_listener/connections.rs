@@ -30,6 +30,8 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Inner {
     open: HashMap<u64, Open>,
+    /// How many of them count towards each client's bound.
+    of_client: HashMap<IpAddr, usize>,
     next_id: u64,
 }
 
@@ -103,25 +105,40 @@ impl Connections {
         close: CancellationToken,
     ) -> (Place, bool) {
         let mut inner = self.inner();
-        let of_client = |open: &Open| open.counted_as == counted_as;
-        let victim =
-            if counted_as.is_some() && inner.open.values().filter(|o| of_client(o)).count() >= self.bounds.per_client {
-                inner.first_to_go(of_client)
-            } else if inner.open.len() >= self.bounds.total {
-                inner.first_to_go(|_| true)
-            } else {
-                None
-            };
-        let evicted = victim.and_then(|id| inner.open.remove(&id)).map(|open| open.close.cancel()).is_some();
+        let of_client = counted_as.and_then(|client| inner.of_client.get(&client).copied()).unwrap_or(0);
+        let victim = if of_client >= self.bounds.per_client {
+            inner.first_to_go(|open| open.counted_as == counted_as)
+        } else if inner.open.len() >= self.bounds.total {
+            inner.first_to_go(|_| true)
+        } else {
+            None
+        };
+        let evicted = victim.and_then(|id| inner.remove(id)).map(|open| open.close.cancel()).is_some();
         let id = inner.next_id;
         inner.next_id += 1;
         let activity = Arc::new(Activity { admitted: now, last: AtomicU64::new(0), has_asked: AtomicBool::new(false) });
+        if let Some(client) = counted_as {
+            *inner.of_client.entry(client).or_default() += 1;
+        }
         inner.open.insert(id, Open { counted_as, activity: Arc::clone(&activity), close: close.clone() });
         (Place { id, counted_as, activity, all: Arc::clone(self), close }, evicted)
     }
 }
 
 impl Inner {
+    fn remove(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        if let Some(client) = open.counted_as
+            && let Some(count) = self.of_client.get_mut(&client)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_client.remove(&client);
+            }
+        }
+        Some(open)
+    }
+
     fn first_to_go(&self, among: impl Fn(&Open) -> bool) -> Option<u64> {
         self.open
             .iter()
@@ -164,7 +181,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.all.inner().open.remove(&self.id);
+        self.all.inner().remove(self.id);
     }
 }
 
@@ -235,7 +252,7 @@ mod tests {
     fn one_client_cannot_push_out_another_and_the_total_is_bounded() {
         let (all, now) = (Connections::new(BOUNDS), Instant::now());
         let (other, _) = all.admit(client(2), now, CancellationToken::new());
-        let _crowd: Vec<Place> =
+        let crowd: Vec<Place> =
             (0..10 * BOUNDS.per_client).map(|_| all.admit(client(1), now, CancellationToken::new()).0).collect();
         assert!(!other.close.is_cancelled());
         let many: Vec<Place> =
@@ -243,5 +260,7 @@ mod tests {
         assert_eq!(all.open(), BOUNDS.total);
         drop(many);
         assert!(all.open() <= BOUNDS.per_client + 1);
+        drop((crowd, other));
+        assert!(all.inner().of_client.is_empty(), "who is gone is forgotten");
     }
 }

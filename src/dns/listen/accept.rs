@@ -33,6 +33,8 @@ pub(super) async fn serve(
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
+    // Answers are whole when they are written; there is nothing to wait for.
+    tcp_listener::send_at_once(&listener);
     let (connections, waiting) = (Connections::new(BOUNDS), Arc::new(Semaphore::new(MAX_WAITING)));
     let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections, waiting };
     acceptor.service.borrow().counters.connections.add(&acceptor.connections);
@@ -62,8 +64,6 @@ impl Acceptor {
             Counters::count(&current.counters.foreign);
             return;
         }
-        // Answers are whole when they are written; there is nothing to wait for.
-        let _ = stream.set_nodelay(true);
         // All of a host's programs share loopback, and where there are no shares a client asks for many.
         let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback() && current.shares.is_some());
         let (place, evicted) = self.connections.admit(counted_as, Instant::now(), CancellationToken::new());
