@@ -27,9 +27,7 @@ async fn answer(listener: TcpListener, length: usize) {
     let octets = vec![7; length];
     while let Ok((mut stream, _)) = listener.accept().await {
         let octets = octets.clone();
-        tokio::spawn(async move {
-            while stream.read_u8().await.is_ok() && stream.write_all(&octets).await.is_ok() {}
-        });
+        tokio::spawn(async move { while stream.read_u8().await.is_ok() && stream.write_all(&octets).await.is_ok() {} });
     }
 }
 

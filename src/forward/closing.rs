@@ -49,7 +49,8 @@ pub(super) async fn say_and_close(stream: &mut (impl AsyncRead + AsyncWrite + Un
     let say = async {
         stream.write_all(words).await?;
         stream.shutdown().await?;
-        let (mut discarded, mut buffer) = (0, [0; 4096]);
+        // On the heap: each connection has room for this, and few come here.
+        let (mut discarded, mut buffer) = (0, vec![0; 4096]);
         while discarded < MOST_DISCARDED {
             match stream.read(&mut buffer).await? {
                 0 => break,

@@ -48,7 +48,8 @@ pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
         () = stop.cancelled() => Err(TurnedAway::silently("stopped").into()),
     };
     let opened = match begun {
-        Ok(Beginning::Http2) => return http2::serve(client, buffer.freeze(), connection, deadline).await,
+        // Few come here, and each connection would have room for it.
+        Ok(Beginning::Http2) => return Box::pin(http2::serve(client, buffer.freeze(), connection, deadline)).await,
         Ok(Beginning::Http1(head)) => {
             connection.place.has_asked(std::time::Instant::now());
             tokio::select! {

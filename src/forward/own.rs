@@ -128,7 +128,10 @@ mod tests {
         (0..2 * MAX_REMEMBERED).for_each(|i| own.opened(address(i), address(0), now));
         let remembered = || (own.opened_lately().by_local.len(), own.opened_lately().order.len());
         assert_eq!(remembered(), (MAX_REMEMBERED, MAX_REMEMBERED));
-        assert!(own.opened_lately().by_local.contains_key(&address(2 * MAX_REMEMBERED - 1)), "the newest is among them");
+        assert!(
+            own.opened_lately().by_local.contains_key(&address(2 * MAX_REMEMBERED - 1)),
+            "the newest is among them"
+        );
         (0..3).for_each(|_| own.opened(address(3 * MAX_REMEMBERED), address(0), now + REMEMBERED));
         assert_eq!(remembered(), (1, 3), "one port, three times");
         own.opened(address(0), address(0), now + 2 * REMEMBERED);

@@ -72,7 +72,8 @@ impl Router {
         record.asked_for(destination);
         let permit = self.permit(entrance, destination)?;
         record.permitted(&permit);
-        let dialled = self.dial(entrance, permit).await?;
+        // What dialling takes is given back before bytes are relayed, which may be for days.
+        let dialled = Box::pin(self.dial(entrance, permit)).await?;
         record.dialled(&dialled);
         Ok(dialled)
     }
