@@ -29,6 +29,8 @@ use super::tunnel;
 const HEAD: Duration = Duration::from_secs(10);
 /// What a client of HTTP/2 begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Octets that most heads fit in, and most ClientHellos behind them.
+const USUAL: usize = 2048;
 const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// What a connection turned out to begin with.
@@ -41,7 +43,7 @@ enum Beginning {
 pub(super) async fn serve(mut client: TcpStream, connection: Connection) {
     let mut record = Record::new(Entrance::Connect, connection.client);
     let deadline = Instant::now() + HEAD;
-    let mut buffer = BytesMut::new();
+    let mut buffer = BytesMut::with_capacity(USUAL);
     let stop = connection.place.close.clone();
     let begun = tokio::select! {
         begun = begin(&mut client, &mut buffer, deadline) => begun,

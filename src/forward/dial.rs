@@ -104,25 +104,36 @@ impl Dialer {
     /// # Errors
     /// With what kept it from connecting; [`Cause::NoSuchName`] may mean that the table has learned something.
     pub async fn dial(&self, permit: Permit) -> Result<Dialled, Refusal> {
-        let deadline = Instant::now() + DIAL;
-        let connect = async {
-            match (&permit.way, &self.parent_proxy) {
-                (Way::Endpoint(endpoint), _) => {
-                    let known = Found::now(self.of_endpoint(endpoint, permit.destination.port));
-                    self.first_allowed(known, &permit).await
-                }
-                (Way::Upstream(Upstream::Public), Some(proxy)) => self.through(proxy, &permit, deadline).await,
-                (Way::Upstream(upstream), _) => {
-                    let found = self.look_up(permit.destination.host, self.port(&permit), *upstream).await?;
-                    self.first_allowed(found, &permit).await
-                }
+        let (stream, address) = match &permit.way {
+            Way::Endpoint(endpoint) => {
+                // The race ends by itself before, and a timer for nothing costs each connection.
+                const { assert!(race::LONGEST.as_millis() < DIAL.as_millis()) };
+                let known = Found::now(self.of_endpoint(endpoint, permit.destination.port));
+                self.first_allowed(known, &permit).await?
             }
+            Way::Upstream(upstream) => self.outside(*upstream, &permit, Instant::now() + DIAL).await?,
         };
-        let (stream, address) = timeout_at(deadline, connect).await.map_err(|_| {
-            let words = format!("{}: no connection within {} s", permit.destination, DIAL.as_secs());
-            Refusal::new(Cause::ConnectionTimeout, words)
-        })??;
         Ok(Dialled { stream, address, permit })
+    }
+
+    /// Connects to what has to be looked up first, by the deadline.
+    async fn outside(
+        &self,
+        upstream: Upstream,
+        permit: &Permit,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), Refusal> {
+        let connect = async {
+            if let (Upstream::Public, Some(proxy)) = (upstream, &self.parent_proxy) {
+                return self.through(proxy, permit, deadline).await;
+            }
+            let found = self.look_up(permit.destination.host, self.port(permit), upstream).await?;
+            self.first_allowed(found, permit).await
+        };
+        timeout_at(deadline, connect).await.unwrap_or_else(|_| {
+            let words = format!("{}: no connection within {} s", permit.destination, DIAL.as_secs());
+            Err(Refusal::new(Cause::ConnectionTimeout, words))
+        })
     }
 
     /// Refuses a client whose connection is one that this dialer has opened.

@@ -20,7 +20,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// One address has this long to accept.
 const CONNECT: Duration = Duration::from_secs(4);
 /// Addresses tried at most, dead ones last.
-const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: u32 = 8;
+/// Where all addresses are known from the beginning, it is over by then.
+pub(super) const LONGEST: Duration = CONNECT.saturating_add(ATTEMPT_DELAY.saturating_mul(MAX_ATTEMPTS - 1));
 
 /// An attempt that failed.
 pub(super) type Failure = (SocketAddr, io::Error);
