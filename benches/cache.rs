@@ -13,7 +13,7 @@ use sidegate::dns::upstream::Upstreams;
 use sidegate::dns::{Message, Outcome, Question, Record, ReplyLimit, Resolver, Sources, respond, rtype};
 use sidegate::policy::{HostName, Upstream};
 use tokio::sync::watch;
-use world::table;
+use world::{name_of, table};
 
 const IDS: usize = 1_000;
 /// Names that are asked in turn, spread over all.
@@ -52,11 +52,15 @@ fn cached(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cache");
     let mut out = Vec::with_capacity(4096);
     for names in [1_000, 10_000, 100_000, 1_000_000] {
-        let resolver = resolver(ROOM);
+        let (resolver, before) = (resolver(ROOM), resident());
         (0..names).for_each(|number| learn(&resolver, number));
         let (held, bytes) = resolver.cache().usage();
         assert_eq!(held, names);
-        println!("{names} names: {} octets each by its own account", bytes / names);
+        println!(
+            "{names} names: {} octets each by its own account, {} resident",
+            bytes / names,
+            resident().saturating_sub(before) / names
+        );
         let queries: Vec<Vec<u8>> =
             (0..ASKED).map(|at| Question::new(name(at * names / ASKED), rtype::A).to_wire(true)).collect();
         let (mut next, now) = (queries.iter().cycle(), Instant::now());
@@ -66,6 +70,44 @@ fn cached(criterion: &mut Criterion) {
                 let query = black_box(next.next().unwrap_or(&queries[0]));
                 let outcome = respond(query, sources, true, now, ReplyLimit::LoopbackUdp, &mut out).outcome;
                 assert_eq!(outcome, Outcome::Reply);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Octets of this process that are in memory, proc(5), in pages of 4 KiB.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// What one look-up takes while other threads look up too: a cached name and a private one in turns.
+fn threads(criterion: &mut Criterion) {
+    let (resolver, table) = (resolver(ROOM), table(IDS));
+    (0..ASKED).for_each(|number| learn(&resolver, number));
+    let queries: Vec<Vec<u8>> = (0..ASKED)
+        .map(|number| {
+            let name = if number % 2 == 0 { name(number) } else { name_of(number % IDS).parse().unwrap() };
+            Question::new(name, rtype::A).to_wire(true)
+        })
+        .collect();
+    let look_up = |times: u64, now: Instant| {
+        let mut out = Vec::with_capacity(4096);
+        for query in queries.iter().cycle().take(times as usize) {
+            let sources = Sources { table: &table, cache: resolver.cache(), forwarder: None };
+            black_box(respond(black_box(query), sources, true, now, ReplyLimit::LoopbackUdp, &mut out));
+        }
+    };
+    let mut group = criterion.benchmark_group("cached and private names in turn");
+    for threads in [1, 2] {
+        group.bench_function(BenchmarkId::new("threads", threads), |bencher| {
+            bencher.iter_custom(|times| {
+                let start = Instant::now();
+                std::thread::scope(|scope| {
+                    (0..threads).for_each(|_| drop(scope.spawn(|| look_up(times, start))));
+                });
+                start.elapsed()
             });
         });
     }
@@ -87,5 +129,5 @@ fn churn(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, cached, churn);
+criterion_group!(benches, cached, threads, churn);
 criterion_main!(benches);

@@ -4,11 +4,12 @@
 //! Used by `relay`. A pipe costs two descriptors and four system calls, which a short exchange would pay for nothing.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -58,24 +59,57 @@ enum Next {
     Change,
 }
 
-/// Copies [`STREAK`] bytes. The buffer is taken when there is something to read, and given back when there is not.
+/// Copies [`STREAK`] bytes. Nothing is held while there is nothing to read, but for what a slow reader has not taken yet.
 async fn copy(from: &TcpStream, to: &TcpStream, counter: Counter<'_>) -> Result<Next, Broken> {
     let mut copied = 0;
     while copied < STREAK {
         from.readable().await.map_err(|_| Broken::Reader)?;
-        let mut buffer = Vec::with_capacity(BUFFER);
-        while copied < STREAK {
-            buffer.clear();
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => return Ok(Next::End),
-                Ok(_) => write(&buffer, to, counter).await?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(Broken::Reader),
-            }
-            copied += buffer.len();
+        let Some(Passed { read, left }) = pass(from, to)? else { continue };
+        if read == 0 {
+            return Ok(Next::End);
+        }
+        if left.len() < read {
+            counter.add(read - left.len());
+        }
+        copied += read;
+        if !left.is_empty() {
+            write(&left, to, counter).await?;
         }
     }
     Ok(Next::Change)
+}
+
+/// What was read at once, and what of it could not be written at once.
+struct Passed {
+    /// 0 at the end.
+    read: usize,
+    left: Vec<u8>,
+}
+
+/// Reads what there is and writes it, without waiting for either; `None` if there is nothing.
+fn pass(from: &TcpStream, to: &TcpStream) -> Result<Option<Passed>, Broken> {
+    let mut buffer = [const { MaybeUninit::<u8>::uninit() }; BUFFER];
+    let (mut bytes, room): (&[u8], _) = (&[], &mut buffer[..]);
+    let attempt = from.try_io(Interest::READABLE, || {
+        let ((read, rest), _) = recv(from, room, RecvFlags::empty())?;
+        bytes = read;
+        // What did not fill the buffer was all there was: the socket counts as read empty without being asked again.
+        if rest.is_empty() || bytes.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+    match attempt {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Broken::Reader),
+        Err(_) if bytes.is_empty() => return Ok(None),
+        Ok(()) | Err(_) => {}
+    }
+    if bytes.is_empty() {
+        return Ok(Some(Passed { read: 0, left: Vec::new() }));
+    }
+    let written = match to.try_io(Interest::WRITABLE, || Ok(send(to, bytes, SendFlags::NOSIGNAL)?)) {
+        Ok(written) => written,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(Broken::writing(&error)),
+    };
+    Ok(Some(Passed { read: bytes.len(), left: bytes.get(written..).unwrap_or_default().to_vec() }))
 }
 
 async fn write(mut bytes: &[u8], to: &TcpStream, counter: Counter<'_>) -> Result<(), Broken> {
