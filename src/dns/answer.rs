@@ -4,6 +4,8 @@
 //! patch id, flags, the question's case and the TTLs, and add the client's own OPT record. Rendering allocates nothing
 //! once the output buffer has grown.
 
+mod addresses;
+
 use super::message::{Field, Message, Record, layout};
 use super::query::Query;
 use super::reply::{self, ReplyLimit};
@@ -26,9 +28,10 @@ const POINTER_REACH: usize = 0x4000;
 /// An encoded answer without id, client flags and OPT record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    message: Box<[u8]>,
-    /// Where the TTLs are.
-    ttls: Box<[u16]>,
+    /// The message, and behind it where its TTLs are, two octets for each.
+    octets: Box<[u8]>,
+    /// Of the message.
+    length: usize,
     /// Options of the OPT record: extended errors, client subnet.
     options: Box<[u8]>,
     rcode: u16,
@@ -66,14 +69,21 @@ impl Answer {
         if !complete {
             put_u16(&mut out, 2, flag::TC);
         }
-        Self {
-            message: out.into(),
-            ttls: ttls.into(),
-            options: message.options.as_slice().into(),
-            rcode: message.rcode,
-            authentic: message.authentic,
-            lifetime,
-        }
+        let answer = Self::of(out, ttls);
+        let (rcode, authentic) = (message.rcode, message.authentic);
+        Self { options: message.options.as_slice().into(), rcode, authentic, lifetime, ..answer }
+    }
+
+    /// A message whose TTLs are at these places, and nothing else.
+    fn of(mut message: Vec<u8>, ttls: impl IntoIterator<Item = u16>) -> Self {
+        let length = message.len();
+        message.extend(ttls.into_iter().flat_map(u16::to_be_bytes));
+        let (octets, options) = (message.into(), Box::default());
+        Self { octets, length, options, rcode: rcode::NOERROR, authentic: false, lifetime: 0 }
+    }
+
+    fn message_octets(&self) -> &[u8] {
+        &self.octets[..self.length]
     }
 
     /// A SERVFAIL with the reason, kept for `lifetime` seconds (RFC 9520).
@@ -111,13 +121,13 @@ impl Answer {
 
     /// The records again.
     pub fn message(&self) -> Message {
-        let message = Message::parse(&self.message).unwrap_or_default();
+        let message = Message::parse(self.message_octets()).unwrap_or_default();
         Message { rcode: self.rcode, authentic: self.authentic, options: self.options.to_vec(), ..message }
     }
 
     /// Octets it takes in memory.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.message.len() + self.options.len() + 2 * self.ttls.len()
+        size_of::<Self>() + self.octets.len() + self.options.len()
     }
 
     /// Writes the reply to `query` into `out`: the answer at `age` seconds, TTLs reduced by as much.
@@ -143,8 +153,8 @@ impl Answer {
         ttl: impl Fn(u32) -> u32,
     ) {
         out.clear();
-        out.extend_from_slice(&self.message);
-        let mut flags = reply::flags(query.flags) | u16_at(&self.message, 2);
+        out.extend_from_slice(self.message_octets());
+        let mut flags = reply::flags(query.flags) | u16_at(out, 2);
         if self.authentic && (query.dnssec_ok() || query.flags & flag::AD != 0) {
             flags |= flag::AD;
         }
@@ -154,8 +164,8 @@ impl Answer {
         if let Some(question) = out.get_mut(HEADER..HEADER + query.question.len()) {
             question.copy_from_slice(query.question);
         }
-        for &at in &self.ttls {
-            let at = usize::from(at);
+        for place in self.octets[self.length..].chunks_exact(2) {
+            let at = usize::from(u16_at(place, 0));
             if let Some(octets) = out.get_mut(at..at + 4) {
                 let left = ttl(u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]]));
                 octets.copy_from_slice(&left.to_be_bytes());

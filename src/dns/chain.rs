@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::message::{Message, Record};
 use super::question::Question;
 use super::wire::rtype;
-use crate::policy::{HostName, Route, Rule, Table, Upstream, route};
+use crate::policy::{Decision, HostName, Route, Rule, Table, Upstream, route};
 
 /// An answer cut short.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +40,11 @@ pub fn cut(message: &Message, question: &Question, table: &Table, upstream: Upst
 
 fn belongs_elsewhere(link: &[u8], table: &Table, upstream: Upstream) -> bool {
     let Ok(name) = HostName::from_wire(link) else { return false };
-    let decision = route(table, &name);
+    leads_elsewhere(&route(table, &name), upstream)
+}
+
+/// Whether a name with this decision is not for `upstream` to answer.
+pub fn leads_elsewhere(decision: &Decision<'_>, upstream: Upstream) -> bool {
     decision.rule <= Rule::OtherInZone && decision.route != Route::Upstream(upstream)
 }
 

@@ -126,7 +126,10 @@ mod tests {
         let (own, now) = (OwnConnections::default(), Instant::now());
         let address = |i: usize| SocketAddr::from(([10, 0, (i >> 8) as u8, i as u8], 1 + (i >> 16) as u16));
         (0..2 * MAX_REMEMBERED).for_each(|i| own.opened(address(i), address(0), now));
-        let remembered = || (own.opened_lately().by_local.len(), own.opened_lately().order.len());
+        let remembered = || {
+            let opened = own.opened_lately();
+            (opened.by_local.len(), opened.order.len())
+        };
         assert_eq!(remembered(), (MAX_REMEMBERED, MAX_REMEMBERED));
         assert!(
             own.opened_lately().by_local.contains_key(&address(2 * MAX_REMEMBERED - 1)),

@@ -20,7 +20,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::poller::Poller;
 use super::socket::{LocalAddr, Replies, Socket};
-use crate::dns::message::Message;
 use crate::dns::query::Query;
 use crate::dns::question::Question;
 use crate::dns::resolver::Resolved;
@@ -237,8 +236,7 @@ impl Asking {
         let received = &buffer[..length];
         let Asked { question, upstream, peer, at, state, .. } = &mut questions[number];
         if let State::Waited(waiters) = state
-            && let Ok(message) = Message::parse(received)
-            && let Some(answer) = service.resolver.take_in(message, question, *upstream)
+            && let Some(answer) = service.resolver.take_in_reply(received, question, *upstream)
         {
             peer.health().answered(now.saturating_duration_since(*at));
             let resolved = Resolved::Fresh(answer, 0);

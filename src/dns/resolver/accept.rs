@@ -46,6 +46,20 @@ impl Resolver {
         Examined { message, table, cut, mentions_others }
     }
 
+    /// As [`Resolver::take_in`], of a reply in octets. That it answers this very question is for the caller to see first.
+    pub fn take_in_reply(&self, reply: &[u8], question: &Question, upstream: Upstream) -> Option<Arc<Answer>> {
+        if let Some(answer) = Answer::of_addresses(reply, question) {
+            let table = self.table();
+            let decision = route(&table, &question.name);
+            let is_learned = decision.learnable || table.learned.contains(&question.name);
+            // Of a name that may be learned, or has come to belong elsewhere meanwhile, there is more to say.
+            if !is_learned && !chain::leads_elsewhere(&decision, upstream) {
+                return Some(self.keep(question, upstream, answer, Validity::Always));
+            }
+        }
+        self.take_in(Message::parse(reply).ok()?, question, upstream)
+    }
+
     /// Makes a whole reply an answer and keeps it. `None` where more has to be asked for it: a part of it belongs elsewhere, or
     /// it says neither that there is something nor that there is nothing.
     pub fn take_in(&self, message: Message, question: &Question, upstream: Upstream) -> Option<Arc<Answer>> {
