@@ -153,7 +153,7 @@ mod tests {
         ] {
             assert_eq!(Answer::of_addresses(&other, &question), None, "{why}");
         }
-        let mut authority = bytes.clone();
+        let mut authority = bytes;
         authority[9] = 1;
         assert_eq!(Answer::of_addresses(&authority, &question), None, "an authority section");
     }

@@ -14,7 +14,8 @@ use crate::dns::wire::HEADER;
 /// More than any answer to a query that offers 1232 octets.
 const BUFFER: usize = 4096;
 
-/// A query with an OPT record that was sent already, by who listens for what comes: [`is_reply_to`] it, or a bare refusal.
+/// A query with an OPT record that was sent already, by who listens for what comes: the reply, or a refusal that does
+/// not repeat the question.
 #[derive(Debug)]
 pub struct Sent {
     pub at: Instant,
