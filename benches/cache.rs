@@ -1,6 +1,7 @@
 //! What a cached name costs when 1,000 to 1,000,000 are, and what a new answer costs that pushes an old one out. README.md
 //! beside this file says how to read it.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up stops at once")]
+#![allow(clippy::print_stdout, reason = "what it takes in memory is printed")]
 
 mod world;
 
