@@ -4,7 +4,8 @@
 //! question is handed to the resolver, which goes on where this has come to: it knows streams, other servers, stale
 //! answers. Everything is polled for by `udp`; nothing here waits.
 
-use std::collections::VecDeque;
+mod due;
+
 use std::hash::BuildHasher;
 use std::io;
 use std::mem;
@@ -18,13 +19,14 @@ use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::due::{Due, Dues};
 use super::poller::Poller;
 use super::socket::{LocalAddr, Replies, Socket};
 use crate::dns::query::Query;
 use crate::dns::question::Question;
 use crate::dns::resolver::Resolved;
 use crate::dns::service::{Pending, Service};
-use crate::dns::upstream::{First, Peer, Port, Sent};
+use crate::dns::upstream::{First, Peer, Port, Sent, is_local};
 use crate::policy::Upstream;
 
 /// A server that has not answered by then is joined by the next one.
@@ -77,9 +79,8 @@ pub(super) struct Asking {
     hasher: DefaultHashBuilder,
     /// Counts all questions, to know one that has another's place.
     serial: u64,
-    /// In the order of time, which is the same for all: what is handed over then, and what is forgotten.
-    to_hand_over: VecDeque<Due>,
-    to_forget: VecDeque<Due>,
+    to_hand_over: Dues,
+    to_forget: Dues,
     buffer: Box<[u8; BUFFER]>,
 }
 
@@ -108,13 +109,6 @@ enum State {
     HandedOver(oneshot::Sender<io::Result<Vec<u8>>>),
 }
 
-#[derive(Clone, Copy)]
-struct Due {
-    at: Instant,
-    number: usize,
-    serial: u64,
-}
-
 impl Asking {
     pub(super) fn new(service: Arc<Service>, socket: Arc<Socket>, poller: Arc<Poller>) -> Self {
         Self {
@@ -127,8 +121,8 @@ impl Asking {
             by_question: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             serial: 0,
-            to_hand_over: VecDeque::new(),
-            to_forget: VecDeque::new(),
+            to_hand_over: Dues::default(),
+            to_forget: Dues::default(),
             buffer: Box::new([0; BUFFER]),
         }
     }
@@ -165,7 +159,7 @@ impl Asking {
         let (serial, state) = (self.serial, State::Waited(vec![waiter]));
         self.questions.insert(Asked { question, hash, upstream, peer, port, at: now, serial, state });
         self.by_question.insert_unique(hash, number, |&other| self.questions[other].hash);
-        self.to_hand_over.push_back(Due { at: now + HAND_OVER_AFTER, number, serial });
+        self.to_hand_over.push(Due { at: now + HAND_OVER_AFTER, number, serial });
         self.service.resolver.direct().fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -179,31 +173,39 @@ impl Asking {
         number: usize,
         now: Instant,
     ) -> io::Result<usize> {
-        let known = self.current.iter().position(|(of, _)| Arc::ptr_eq(of, peer));
-        let mut port = known.map(|at| self.current[at].1);
-        if let Some(old) = port.filter(|&port| !self.ports[port].takes_more(now)) {
-            port = None;
-            self.close_if_idle(old);
-        }
-        let port = match port {
+        let port = match self.current_port(peer, now) {
             Some(port) => port,
-            None => {
-                let opened = Port::open(server, self.service.resolver.own_sockets(), now)?;
-                let port = self.ports.vacant_key();
-                self.poller.add(&opened, port as u64)?;
-                self.ports.insert(opened);
-                match known {
-                    Some(at) => self.current[at].1 = port,
-                    None => self.current.push((Arc::clone(peer), port)),
-                }
-                port
-            }
+            None => self.open(peer, server, now)?,
         };
         let sent = self.ports[port].send(question.to_wire(true), number);
-        if let Err(error) = &sent {
-            self.fail(port, error);
+        match &sent {
+            // Full, or out of memory: that is no news of the server.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_local(error) => {}
+            Err(error) => self.fail(port, error),
+            Ok(()) => {}
         }
         sent.map(|()| port)
+    }
+
+    /// The port by which questions to this server leave, if it takes another.
+    fn current_port(&mut self, peer: &Arc<Peer>, now: Instant) -> Option<usize> {
+        let at = self.current.iter().position(|(of, _)| Arc::ptr_eq(of, peer))?;
+        let (_, port) = self.current[at];
+        if self.ports[port].takes_more(now) {
+            return Some(port);
+        }
+        self.current.swap_remove(at);
+        self.close_if_idle(port);
+        None
+    }
+
+    fn open(&mut self, peer: &Arc<Peer>, server: SocketAddr, now: Instant) -> io::Result<usize> {
+        let opened = Port::open(server, self.service.resolver.own_sockets(), now)?;
+        let port = self.ports.vacant_key();
+        self.poller.add(&opened, port as u64)?;
+        self.ports.insert(opened);
+        self.current.push((Arc::clone(peer), port));
+        Ok(port)
     }
 
     /// Whether no reply is awaited.
@@ -307,41 +309,25 @@ impl Asking {
 
     /// Hands over what has waited for too long, and forgets what nobody waits for any more.
     pub(super) fn attend(&mut self, now: Instant) {
-        while let Some(&Due { number, serial, .. }) = self.to_hand_over.front().filter(|due| due.at <= now) {
-            self.to_hand_over.pop_front();
-            let Some(asked) = self.questions.get(number).filter(|asked| asked.serial == serial) else { continue };
+        while let Some(Due { number, serial, .. }) = self.to_hand_over.next(&self.questions, now) {
+            let asked = &self.questions[number];
             asked.peer.health().slow(now.saturating_duration_since(asked.at));
-            self.to_forget.push_back(Due { at: asked.at + FORGET_AFTER, number, serial });
+            self.to_forget.push(Due { at: asked.at + FORGET_AFTER, number, serial });
             self.hand_over(number);
         }
-        while let Some(&Due { number, serial, .. }) = self.to_forget.front().filter(|due| due.at <= now) {
-            self.to_forget.pop_front();
-            if let Some(port) =
-                self.questions.get(number).filter(|asked| asked.serial == serial).map(|asked| asked.port)
-            {
-                self.remove(number);
-                if !self.is_current(port) {
-                    self.close_if_idle(port);
-                }
+        while let Some(Due { number, .. }) = self.to_forget.next(&self.questions, now) {
+            let port = self.questions[number].port;
+            self.remove(number);
+            if !self.is_current(port) {
+                self.close_if_idle(port);
             }
         }
     }
 
     /// When [`Asking::attend`] has something to do next.
     pub(super) fn next_due(&mut self) -> Option<Instant> {
-        let questions = &self.questions;
-        let first = |dues: &mut VecDeque<Due>| {
-            // Nearly all have landed by then.
-            while let Some(due) = dues.front() {
-                if questions.get(due.number).is_some_and(|asked| asked.serial == due.serial) {
-                    return Some(due.at);
-                }
-                dues.pop_front();
-            }
-            None
-        };
-        let (hand_over, forget) = (first(&mut self.to_hand_over), first(&mut self.to_forget));
-        hand_over.into_iter().chain(forget).min()
+        let dues = [&mut self.to_hand_over, &mut self.to_forget];
+        dues.into_iter().filter_map(|due| due.first(&self.questions)).min()
     }
 }
 

@@ -48,9 +48,14 @@ impl AskError {
     /// Whether this machine has run out of something, which says nothing about the server.
     pub fn is_local(&self) -> bool {
         let (AskError::Io(error) | AskError::Egress(EgressError::Io(error))) = self else { return false };
-        error.kind() == io::ErrorKind::AddrNotAvailable
-            || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+        is_local(error)
     }
+}
+
+/// As [`AskError::is_local`].
+pub fn is_local(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Whether `reply` answers `query`: same id, one question, the same one byte for byte, case included (RFC 5452).

@@ -29,6 +29,6 @@ pub use self::peer::Peer;
 pub use self::port::Port;
 pub use self::record::ServerRecord;
 pub use self::udp::{Sent, ask as ask_udp};
-pub use exchange::{AskError, OwnSockets, Protocol};
+pub use exchange::{AskError, OwnSockets, Protocol, is_local};
 pub use server::{Server, ServerError, Transport};
 pub use upstreams::{Upstreams, UpstreamsError};
