@@ -30,7 +30,8 @@ pub type LocalAddr = Option<IpAddr>;
 
 /// Datagrams received.
 pub struct Batch {
-    queries: Box<[[u8; MAX_QUERY]; BATCH]>,
+    /// Memory that the system gives as it is first written to: most queries are short.
+    queries: Box<[[u8; MAX_QUERY]]>,
     received: [Received; BATCH],
 }
 
@@ -70,7 +71,7 @@ const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIE
 impl Batch {
     pub fn new() -> Self {
         Self {
-            queries: Box::new([[0; MAX_QUERY]; BATCH]),
+            queries: vec![[0; MAX_QUERY]; BATCH].into(),
             received: [Received { length: 0, client: NOBODY, local: None }; BATCH],
         }
     }

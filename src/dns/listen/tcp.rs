@@ -17,6 +17,7 @@ use crate::dns::encrypted;
 use crate::dns::frame::FrameReader;
 use crate::dns::service::{Pending, Service};
 use crate::dns::tally::Transport;
+use crate::policy::Table;
 
 /// A connection must bring a whole query within this, each time; RFC 7766 section 6.2.3 leaves the figure to us.
 const IDLE: Duration = Duration::from_secs(10);
@@ -75,12 +76,13 @@ impl Stream {
                 frame = timeout_at(deadline, frames.next(&mut read)), if reading && waiting.len() < MAX_WAITING => {
                     match frame {
                         Ok(Ok(Some(packet))) => {
-                            self.handle(packet, &mut reply, &mut replies, &mut waiting);
+                            let by = InForce::of(&self.connection);
+                            self.handle(packet, &by, &mut reply, &mut replies, &mut waiting);
                             while waiting.len() < MAX_WAITING && replies.len() < WRITE_AT {
                                 let Some(packet) = frames.next_buffered() else { break };
-                                self.handle(packet, &mut reply, &mut replies, &mut waiting);
+                                self.handle(packet, &by, &mut reply, &mut replies, &mut waiting);
                             }
-                            place.has_asked(Instant::now());
+                            place.has_asked(by.now);
                             deadline = tokio::time::Instant::now() + patience;
                             reads_left -= 1;
                             reading = reads_left > 0;
@@ -116,13 +118,12 @@ impl Stream {
     fn handle(
         &self,
         packet: &[u8],
+        InForce { service, table, now }: &InForce,
         reply: &mut Vec<u8>,
         replies: &mut Vec<u8>,
         waiting: &mut FuturesUnordered<Waiting>,
     ) {
-        let service = Arc::clone(&self.connection.service.borrow());
-        let table = service.resolver.table();
-        match service.handle(packet, self.connection.client, &table, Instant::now(), self.transport, reply) {
+        match service.handle(packet, self.connection.client, table, *now, self.transport, reply) {
             None => {
                 if self.transport.is_encrypted() {
                     encrypted::pad(packet, reply);
@@ -131,9 +132,25 @@ impl Stream {
             }
             Some(pending) => {
                 let all_waiting = Arc::clone(&self.connection.waiting);
+                let service = Arc::clone(service);
                 waiting.push(Box::pin(wait(service, pending, all_waiting, self.transport.is_encrypted())));
             }
         }
+    }
+}
+
+/// By what the queries are answered that have come together.
+struct InForce {
+    service: Arc<Service>,
+    table: Arc<Table>,
+    now: Instant,
+}
+
+impl InForce {
+    fn of(connection: &Connection) -> Self {
+        let service = Arc::clone(&connection.service.borrow());
+        let table = service.resolver.table();
+        Self { service, table, now: Instant::now() }
     }
 }
 
@@ -179,7 +196,7 @@ mod tests {
     use crate::dns::shares::Shares;
     use crate::dns::upstream::{Server, Upstreams};
     use crate::dns::wire::rtype;
-    use crate::policy::{Networks, Table};
+    use crate::policy::Networks;
     use crate::tcp_listener::Connections;
 
     fn service(public: Vec<Server>, shares: Option<Arc<Shares>>) -> Arc<Service> {
