@@ -11,6 +11,8 @@ TITLES = {
     "tcp": "The mix over 20 TCP connections that stay, pipelined, 100 in flight",
     "latency": "The mix over UDP, 10,000 queries a second whatever comes back",
     "misses": "Names that nobody asked before: A over UDP, 100 in flight",
+    "misses-dot": "Names that nobody asked before, upstream over TLS: A over UDP, 100 in flight",
+    "misses-doh": "Names that nobody asked before, upstream over HTTPS: A over UDP, 100 in flight",
 }
 
 
