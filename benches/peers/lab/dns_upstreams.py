@@ -48,8 +48,11 @@ FORWARDING = {
         DOT: 'server:\ntls-cert-bundle: "{root}"\noutgoing-num-tcp: 100\nforward-zone:\nname: "."\n'
         "forward-tls-upstream: yes\nforward-addr: 127.0.0.1@{port}#{name}",
     },
-    # Over TLS it takes any certificate.
-    "pdns-recursor": {way: "forward-zones-recurse=.=127.0.0.1:{port}" for way in (UDP, DOT)},
+    # Over TLS it takes any certificate. It has one query at a time on a connection, and would keep ten of them.
+    "pdns-recursor": {
+        UDP: "forward-zones-recurse=.=127.0.0.1:{port}",
+        DOT: "forward-zones-recurse=.=127.0.0.1:{port}\ntcp-out-max-idle-per-auth=100\ntcp-out-max-idle-per-thread=100",
+    },
     "kresd": {
         UDP: "policy.add(policy.all(policy.STUB('127.0.0.1@{port}')))",
         DOT: "policy.add(policy.all(policy.TLS_FORWARD({{{{'127.0.0.1@{port}', hostname='{name}', ca_file='{root}'}}}})))",
