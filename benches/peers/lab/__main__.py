@@ -16,7 +16,9 @@ PARTS = ("dns", "forward")
 
 
 def options():
-    parser = argparse.ArgumentParser(prog="benches/peers/run", usage=argparse.SUPPRESS)
+    parts = {part: importlib.import_module(f".{part}_main", __package__) for part in PARTS}
+    known = "; ".join(f"workloads of {part}: {', '.join(module.workloads())}" for part, module in parts.items())
+    parser = argparse.ArgumentParser(prog="benches/peers/run", usage=argparse.SUPPRESS, epilog=known)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("sidegate", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("work", type=Path, help=argparse.SUPPRESS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .dns_data import ADDRESSES, ZONE, Data
+from .dns_upstreams import FORWARDING, UDP, Upstream
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Setting:
 
     directory: Path
     port: int
-    upstream: int
+    upstream: Upstream
     data: Data
 
     def write(self, name, text):
@@ -64,9 +65,7 @@ qname-minimisation: no
 include: "{setting.directory}/local.conf"
 remote-control:
 control-enable: no
-forward-zone:
-name: "."
-forward-addr: 127.0.0.1@{setting.upstream}
+{setting.upstream.forwarding("unbound")}
 """
     return ["unbound", "-d", "-c", setting.write("unbound.conf", text)]
 
@@ -83,7 +82,7 @@ pid-file={setting.directory}/pid
 cache-size=10000
 dns-forward-max=1000
 local-ttl=60
-server=127.0.0.1#{setting.upstream}
+{setting.upstream.forwarding("dnsmasq")}
 log-facility=-
 """
     closed = "".join(f"local=/{name}/\n" for name in setting.data.private)
@@ -96,7 +95,7 @@ def dnsdist(setting):
     addresses = ", ".join(f"'{address}'" for address in ADDRESSES)
     text = f"""setLocal('127.0.0.1:{setting.port}')
 setSecurityPollSuffix('')
-newServer{{address='127.0.0.1:{setting.upstream}', healthCheckMode='up'}}
+{setting.upstream.forwarding("dnsdist")}
 getPool(''):setCache(newPacketCache(200000, {{numberOfShards=1}}))
 names = newDNSNameSet()
 for name in io.lines('{names}') do names:add(newDNSName(name)) end
@@ -116,7 +115,7 @@ hints.add_hosts('{hosts}')
 hints.ttl(60)
 cache.open(100 * MB, 'lmdb://{setting.directory}/cache')
 cache.clear()
-policy.add(policy.all(policy.STUB('127.0.0.1@{setting.upstream}')))
+{setting.upstream.forwarding("kresd")}
 """
     return ["kresd", "-n", "-q", "-c", setting.write("kresd.conf", text), setting.directory]
 
@@ -125,7 +124,7 @@ def bind9(setting):
     text = f"""options {{
     directory "{setting.directory}"; pid-file "pid"; session-keyfile "session.key";
     listen-on port {setting.port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
-    recursion yes; forward only; forwarders {{ 127.0.0.1 port {setting.upstream}; }};
+    recursion yes; forward only; {setting.upstream.forwarding("bind9")}
     dnssec-validation no; minimal-responses yes; max-cache-size 256m; empty-zones-enable no; qname-minimization off;
     recursive-clients 5000; tcp-clients 500;
     response-policy {{ zone "rpz.local"; }} qname-wait-recurse no;
@@ -155,7 +154,7 @@ quiet=yes
 dnssec=off
 security-poll-suffix=
 dont-query=
-forward-zones-recurse=.=127.0.0.1:{setting.upstream}
+{setting.upstream.forwarding("pdns-recursor")}
 lua-config-file={script}
 max-cache-entries=200000
 max-packetcache-entries=200000
@@ -187,7 +186,7 @@ options = {{ cache_size = 200000, edns0 = false, num_concurrent_reqs = 1, use_ho
 [[zones.stores.name_servers]]
 ip = "127.0.0.1"
 trust_negative_responses = true
-connections = [ {{ port = {setting.upstream}, protocol = {{ type = "udp" }} }} ]
+{setting.upstream.forwarding("hickory-dns")}
 """
     zone = '[[zones]]\nzone = "{}"\nzone_type = "Primary"\n[zones.stores]\ntype = "file"\nzone_path = "id.zone"\n'
     path = setting.write("named.toml", text + "".join(map(zone.format, setting.data.private)))
@@ -205,8 +204,7 @@ region = "{ZONE.split(".")[1]}"
 region = "{ZONE.split(".")[1]}"
 addresses = [{addresses}]
 health = "off"
-[upstream]
-public = ["udp://127.0.0.1:{setting.upstream}"]
+{setting.upstream.forwarding("sidegate")}
 [dns]
 listen = ["127.0.0.1:{setting.port}"]
 workers = 1
@@ -232,6 +230,11 @@ PEERS = {
 }
 LIMIT, OURS = "limit", "sidegate"
 NAMES = [LIMIT, *PEERS, OURS]
+
+
+def takes_part(name, way):
+    """Whether it can ask an upstream in this way; who answers everything by itself asks nobody."""
+    return way == UDP if name == LIMIT else way in FORWARDING[name]
 
 
 def command(name, setting, programs, ours):

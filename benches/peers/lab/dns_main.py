@@ -5,10 +5,11 @@ import sys
 import time
 from dataclasses import dataclass
 
-from . import dns_ask, dns_contestants, dns_data, dns_report, machine, processes
-from .dns_contestants import LIMIT
+from . import dns_ask, dns_contestants, dns_data, dns_report, dns_upstreams, machine, processes
+from .dns_contestants import LIMIT, takes_part
+from .dns_upstreams import DOH, DOT, UDP, WAYS
 
-UPSTREAM_PORT, FIRST_PORT = 5400, 5301
+FIRST_PORT = 5301
 #: In flight at a time. Enough to fill one core of any contestant, too little to fill its socket's queue.
 IN_FLIGHT = 100
 RATE = 10_000
@@ -28,6 +29,7 @@ class Workload:
     way: str
     value: int
     needs: str = ""
+    upstream: str = UDP
 
 
 WORKLOADS = {
@@ -37,6 +39,8 @@ WORKLOADS = {
     "tcp": Workload("mix", "tcp", IN_FLIGHT, "cache"),
     "latency": Workload("mix", "rate", RATE, "cache"),
     "misses": Workload("misses", "udp", IN_FLIGHT, "upstream"),
+    "misses-dot": Workload("misses", "udp", IN_FLIGHT, "upstream", DOT),
+    "misses-doh": Workload("misses", "udp", IN_FLIGHT, "upstream", DOH),
 }
 
 
@@ -52,22 +56,28 @@ tables = dns_report.tables
 
 
 class Lab:
-    """The data, the upstream, and each contestant's place."""
+    """The data, the upstreams, and each contestant's place."""
 
     def __init__(self, options):
         self.options = options
         self.programs = options.work / "bin"
         self.data = dns_data.Data(options.work)
         self.misses = 0
-        self.upstream = processes.start(
-            [self.programs / "dns_limit", UPSTREAM_PORT], processes.LOAD_CORE, options.work / "upstream.log"
-        )
+        self.ways = {way: [name for name in options.workloads if WORKLOADS[name].upstream == way] for way in WAYS}
+        self.ways = {way: workloads for way, workloads in self.ways.items() if workloads}
+        self.upstreams = dns_upstreams.start(self.ways, options.work, self.programs)
         self.ports = {name: FIRST_PORT + number for number, name in enumerate(dns_contestants.NAMES)}
-        self.commands = {name: self._command(name) for name in options.only}
+        self.commands = {
+            (way, name): self._command(way, name)
+            for way in self.ways
+            for name in options.only
+            if takes_part(name, way)
+        }
         time.sleep(AGE)
 
-    def _command(self, name):
-        setting = dns_contestants.Setting(self.options.work / name, self.ports[name], UPSTREAM_PORT, self.data)
+    def _command(self, way, name):
+        folder = self.options.work / f"{name}-{way}"
+        setting = dns_contestants.Setting(folder, self.ports[name], self.upstreams[way], self.data)
         return dns_contestants.command(name, setting, self.programs, self.options.sidegate)
 
     def load(self, port, questions, seconds, way, value, unique=0):
@@ -87,19 +97,19 @@ class Lab:
             return self.load(port, workload.questions, self.options.secs, workload.way, workload.value, unique)
 
         before = (lambda: self.warm(port)) if workload.needs == "cache" else None
-        result, usage = machine.sample(work, process.pid, self.options, [self.upstream.pid], before)
+        result, usage = machine.sample(work, process.pid, self.options, [self.upstreams[workload.upstream].pid], before)
         used = usage.user + usage.system
         cost = used / result["answered"] * 1e6 if result["answered"] else None
         return {**result, **usage.record(), "cpu_us": cost, "noise": usage.noise}
 
-    def turn(self, name):
-        """All samples of one contestant that has just started."""
-        command, port = self.commands[name], self.ports[name]
+    def turn(self, way, name):
+        """All samples with this upstream of one contestant that has just started."""
+        command, port = self.commands[way, name], self.ports[name]
         if command is None:
             say(f"{name}: not installed, left out")
             return
         machine.wait_until_quiet(self.options.settle)
-        log = self.options.work / f"{name}.log"
+        log = self.options.work / f"{name}-{way}.log"
         began = time.monotonic()
         process = processes.start(command, processes.CONTESTANT_CORE, log)
         try:
@@ -111,8 +121,9 @@ class Lab:
             if name != LIMIT:
                 for fault in dns_ask.faults(port, self.data):
                     say(f"{name}: {fault}")
-                yield "start", {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
-            for workload in self.options.workloads:
+                if way == UDP:
+                    yield "start", {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
+            for workload in self.ways[way]:
                 # Who answers everything by itself asks nobody.
                 if name != LIMIT or WORKLOADS[workload].needs != "upstream":
                     yield workload, self.sample(process, port, WORKLOADS[workload])
@@ -129,7 +140,7 @@ def say(text):
 def measure(options):
     lab = Lab(options)
     for turn in range(1, options.rounds + 1):
-        for name in options.only:
-            for workload, numbers in lab.turn(name):
-                say(f"round {turn}  {name:14} {workload:8} {dns_report.line(workload, numbers)}")
+        for way, name in lab.commands:
+            for workload, numbers in lab.turn(way, name):
+                say(f"round {turn}  {name:14} {workload:10} {dns_report.line(workload, numbers)}")
                 yield {"contestant": name, "workload": workload, "round": turn, **numbers}

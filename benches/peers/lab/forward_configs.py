@@ -7,7 +7,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from .forward_ends import ENDS, LOCAL, WEB, ZONE, Certificate, program
+from .certificates import Certificate
+from .forward_ends import ENDS, LOCAL, WEB, ZONE, program
 
 #: Files that a program may have open: what 10,000 tunnels take and some to spare, or what this machine allows.
 FILES = min(24_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])

@@ -38,35 +38,9 @@ STAYING = End("stay000001", 7446)
 ENDS = (WEB, SMALL, BIG, STAYING)
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """The chain's one root, and what a server of the zone shows."""
-
-    root: Path
-    certificate: Path
-    key: Path
-    both: Path
-
-
 def program(name):
     """Where a program is, None where it is not installed. The environment's own path may lack what is root's."""
     return shutil.which(name, path=f"/usr/sbin:/usr/bin:{os.environ.get('PATH', '')}")
-
-
-def make_certificate(folder):
-    found = Certificate(*(folder / name for name in ("root.pem", "certificate.pem", "key.pem", "both.pem")))
-    root_key, request, extensions = folder / "root.key", folder / "request.pem", folder / "extensions"
-    extensions.write_text(f"basicConstraints=CA:FALSE\nsubjectAltName=DNS:*.{ZONE}\nextendedKeyUsage=serverAuth\n")
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for words in (
-        ["req", "-x509", *curve, "-days", "30", "-subj", "/CN=root", "-keyout", root_key, "-out", found.root],
-        ["req", *curve, "-subj", "/CN=server", "-keyout", found.key, "-out", request],
-        ["x509", "-req", "-in", request, "-CA", found.root, "-CAkey", root_key, "-CAcreateserial"]
-        + ["-days", "30", "-extfile", extensions, "-out", found.certificate],
-    ):
-        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-    found.both.write_text(found.certificate.read_text() + found.key.read_text())
-    return found
 
 
 def resolve_names(folder):

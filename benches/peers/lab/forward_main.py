@@ -4,9 +4,10 @@ import resource
 import subprocess
 
 from . import machine
+from .certificates import make_certificate
 from .forward_configs import FILES, Place
 from .forward_contestants import CONTESTANTS, DIRECT, WAYS, Absent, leave_out, running
-from .forward_ends import make_certificate, resolve_names, start
+from .forward_ends import ZONE, resolve_names, start
 from .forward_loads import WORKLOADS, hold, take
 from .forward_report import tables
 from .report import number
@@ -31,7 +32,7 @@ def measure(options):
     options.work.chmod(0o711)
     folder = options.work / "ends"
     folder.mkdir()
-    certificate = make_certificate(folder)
+    certificate = make_certificate(folder, [f"DNS:*.{ZONE}"])
     resolve_names(folder)
     helpers = start(folder, options.work / "bin", certificate)
     chosen = [workload for workload in WORKLOADS if workload.name in options.workloads]
