@@ -106,16 +106,18 @@ impl Cache {
     }
 
     /// Lets an answer hold good under the table of this generation too, if that routes the names it passes through as
-    /// before; `routing` works that out from the answer.
-    pub fn renew(&self, key: &CacheKey, generation: u64, routing: impl FnOnce(&Answer) -> u64) {
+    /// before; `routing` works that out from the answer. Whether it does so from now on.
+    pub fn renew(&self, key: &CacheKey, generation: u64, routing: impl FnOnce(&Answer) -> u64) -> bool {
         let (mut shard, hash) = self.shard(key);
-        let Some(entry) = shard.entry(hash, key) else { return };
+        let Some(entry) = shard.entry(hash, key) else { return false };
         if let Validity::While { generation: own, routing: before } = entry.validity
             && own != generation
             && routing(&entry.answer) == before
         {
             entry.validity = Validity::While { generation, routing: before };
+            return true;
         }
+        false
     }
 
     /// Keeps an answer for its lifetime. Gives back how many others had to go for it before their time.

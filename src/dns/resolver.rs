@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use self::accept::failure;
 use super::answer::{self, Answer};
@@ -180,20 +180,22 @@ impl Resolver {
     /// Answers a question by asking a group, or by joining whoever asks it already. Always returns within
     /// four seconds; a failure is an answer too.
     pub async fn answer(self: &Arc<Self>, question: Question, upstream: Upstream) -> Resolved {
+        self.answer_since(question, upstream, Instant::now()).await
+    }
+
+    /// As [`Resolver::answer`], for who has waited since `asked`: the four seconds count from there.
+    pub async fn answer_since(self: &Arc<Self>, question: Question, upstream: Upstream, asked: Instant) -> Resolved {
         let now = Instant::now();
         let key = CacheKey::of_question(&question, upstream);
-        let table = self.table();
-        let generation = table.generation;
-        if let Some(key) = &key {
-            self.cache.renew(key, generation, |answer| chain::routing(&answer.message(), &question, &table));
-        }
+        self.renew(&question, upstream);
+        let generation = self.table.borrow().generation;
         if let Some(hit) = key.and_then(|key| self.cache.get(&key, now.into_std(), generation)) {
             return hit.into();
         }
         let stale = key.and_then(|key| self.cache.get_stale(&key, now.into_std(), generation));
-        let wait = if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
+        let until = asked + if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
         let answer = match self.flight(&question, upstream, None) {
-            Ok(mut flight) => timeout(wait, landed(&mut flight)).await.ok().flatten(),
+            Ok(mut flight) => timeout_at(until, landed(&mut flight)).await.ok().flatten(),
             Err(answer) => Some(Arc::new(answer)),
         };
         match (answer, stale) {
@@ -202,6 +204,14 @@ impl Resolver {
             (Some(failure), None) => Resolved::Fresh(failure, 0),
             (None, None) => Resolved::Fresh(Arc::new(failure(&question, upstream, &AskError::Timeout)), 0),
         }
+    }
+
+    /// Lets what the cache has for a question hold good under the table in force, if that routes the names it passes through as
+    /// before; whether that was needed, and is so.
+    pub fn renew(&self, question: &Question, upstream: Upstream) -> bool {
+        let Some(key) = CacheKey::of_question(question, upstream) else { return false };
+        let table = self.table();
+        self.cache.renew(&key, table.generation, |answer| chain::routing(&answer.message(), question, &table))
     }
 
     /// Asks again in the background, for an answer that is popular and runs out soon.

@@ -199,11 +199,12 @@ impl Service {
         }
     }
 
-    /// Waits for the answer and writes the reply; at most four seconds.
+    /// Waits for the answer and writes the reply; at most four seconds from when the query came.
     pub async fn finish(&self, pending: &Pending, out: &mut Vec<u8>) {
         out.clear();
         let Ok(query) = Query::parse(&pending.packet) else { return };
-        let resolved = self.resolver.answer(Question::of(&query), pending.upstream).await;
+        let (question, upstream) = (Question::of(&query), pending.upstream);
+        let resolved = self.resolver.answer_since(question, upstream, pending.since.into()).await;
         self.write(pending, &query, &resolved, out);
     }
 

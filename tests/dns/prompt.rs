@@ -12,7 +12,7 @@ use sidegate::dns::upstream::Server;
 use sidegate::policy::Upstream as Group;
 use tokio::time::timeout;
 
-use crate::gate::{Gate, PATIENCE, ZONE, ask_udp, config, loopback, public, table, until};
+use crate::gate::{Gate, PATIENCE, ZONE, ask_udp, config, loopback, public, table, until, with_ids};
 use crate::upstream::{Action, Asked, Closed, Upstream};
 use crate::wire::{A, Answer, Ask, a, asked_name, cname, code, data};
 
@@ -195,6 +195,22 @@ async fn a_reload_loses_nobody_who_waits() {
         let reply = timeout(PATIENCE, reply).await.unwrap().unwrap();
         assert_eq!(data(&crate::wire::read(&reply)), ["192.0.2.1"]);
     }
+}
+
+/// Nobody is asked again because an id has changed that has nothing to do with an answer.
+#[tokio::test]
+async fn a_new_table_that_routes_an_answers_names_as_before_costs_no_datagram() {
+    let upstream = known_and(|asked| {
+        let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, cname("edge.example.net."));
+        vec![Action::Reply(reply.with("edge.example.net.", 60, a("192.0.2.7")).to_wire())]
+    })
+    .await;
+    let gate = prompt(&[&upstream]).await;
+    for _ in 0..3 {
+        assert_eq!(data(&gate.ask(&ask("www.example.com")).await)[1], "192.0.2.7");
+        gate.change_table(|table| with_ids(table, &["priv1", "priv2"]));
+    }
+    assert_eq!(asked(&upstream, "www.example.com"), (1, 0));
 }
 
 /// The worker and the resolver must not both ask.

@@ -137,7 +137,8 @@ impl Asking {
     fn try_ask(&mut self, waiter: Waiter, now: Instant) -> Result<(), Waiter> {
         let Ok(query) = Query::parse(waiter.pending.packet()) else { return Err(waiter) };
         let (question, upstream) = (Question::of(&query), waiter.pending.upstream());
-        if !question.is_cacheable() {
+        // What a new table has put out of force may hold good under it, too.
+        if !question.is_cacheable() || self.service.resolver.renew(&question, upstream) {
             return Err(waiter);
         }
         let hash = self.hasher.hash_one((&question, upstream));
