@@ -4,6 +4,7 @@
 //! The source address survives a redirect, so the entrances ask here before they dial.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,33 +20,38 @@ const REMEMBERED: Duration = Duration::from_secs(2);
 /// Connections remembered at most.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Where our connections come from and where they go, for those of the last seconds.
+/// The connections that we opened in the last seconds: where they come from, and where they go.
 #[derive(Debug, Default)]
-pub(super) struct OwnConnections(Mutex<Opened>);
+pub(super) struct OwnConnections {
+    /// Of addresses: few octets for each, and nobody can choose two that have one.
+    hasher: RandomState,
+    lately: Mutex<Lately>,
+}
 
 #[derive(Debug, Default)]
-struct Opened {
-    by_local: HashMap<SocketAddr, (SocketAddr, Instant)>,
+struct Lately {
+    opened: HashMap<u64, (u64, Instant)>,
     /// As they were opened; the oldest is in front.
-    order: VecDeque<(SocketAddr, Instant)>,
+    order: VecDeque<(u64, Instant)>,
 }
 
 impl OwnConnections {
-    fn opened_lately(&self) -> MutexGuard<'_, Opened> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// We have connected from `local` to `remote`.
     pub(super) fn opened(&self, local: SocketAddr, remote: SocketAddr, now: Instant) {
-        let Opened { by_local, order } = &mut *self.opened_lately();
+        let (local, remote) = (self.hasher.hash_one(local), self.hasher.hash_one(remote));
+        let Lately { opened, order } = &mut *self.lately();
         while order.len() >= MAX_REMEMBERED || order.front().is_some_and(|(_, at)| now - *at >= REMEMBERED) {
             let Some((oldest, at)) = order.pop_front() else { break };
             // Its port may be another connection's by now.
-            if by_local.get(&oldest).is_some_and(|(_, newest)| *newest == at) {
-                by_local.remove(&oldest);
+            if opened.get(&oldest).is_some_and(|(_, newest)| *newest == at) {
+                opened.remove(&oldest);
             }
         }
-        by_local.insert(local, (remote, now));
+        opened.insert(local, (remote, now));
         order.push_back((local, now));
     }
 
@@ -54,10 +60,11 @@ impl OwnConnections {
     /// # Errors
     /// It is one of our connections, redirected.
     pub(super) fn refuse(&self, stream: &TcpStream, client: SocketAddr, now: Instant) -> Result<(), Refusal> {
-        let Some(&(remote, at)) = self.opened_lately().by_local.get(&canonical(client)) else { return Ok(()) };
+        let client = self.hasher.hash_one(canonical(client));
+        let Some((remote, at)) = self.lately().opened.get(&client).copied() else { return Ok(()) };
         let fresh = now - at < REMEMBERED;
         // Somebody else's connection may have our source port, if it goes elsewhere.
-        if !(fresh && destination(stream).is_some_and(|destination| destination == remote)) {
+        if !(fresh && destination(stream).is_some_and(|destination| self.hasher.hash_one(destination) == remote)) {
             return Ok(());
         }
         let words = "our own connection was redirected to us: exclude the user that Sidegate runs as from the redirect";
@@ -127,14 +134,12 @@ mod tests {
         let address = |i: usize| SocketAddr::from(([10, 0, (i >> 8) as u8, i as u8], 1 + (i >> 16) as u16));
         (0..2 * MAX_REMEMBERED).for_each(|i| own.opened(address(i), address(0), now));
         let remembered = || {
-            let opened = own.opened_lately();
-            (opened.by_local.len(), opened.order.len())
+            let lately = own.lately();
+            (lately.opened.len(), lately.order.len())
         };
         assert_eq!(remembered(), (MAX_REMEMBERED, MAX_REMEMBERED));
-        assert!(
-            own.opened_lately().by_local.contains_key(&address(2 * MAX_REMEMBERED - 1)),
-            "the newest is among them"
-        );
+        let newest = own.hasher.hash_one(address(2 * MAX_REMEMBERED - 1));
+        assert!(own.lately().opened.contains_key(&newest));
         (0..3).for_each(|_| own.opened(address(3 * MAX_REMEMBERED), address(0), now + REMEMBERED));
         assert_eq!(remembered(), (1, 3), "one port, three times");
         own.opened(address(0), address(0), now + 2 * REMEMBERED);
