@@ -21,6 +21,7 @@ const SHARDS: usize = 16;
 const MAX_STALE: Duration = Duration::from_secs(86_400);
 /// After upstreams failed for a stale answer, how long it is served without asking them again (RFC 8767 section 5).
 const RECHECK: Duration = Duration::from_secs(5);
+
 /// The cache of one DNS plane.
 #[derive(Debug)]
 pub struct Cache {

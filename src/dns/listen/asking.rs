@@ -246,16 +246,20 @@ impl Asking {
             for Waiter { pending, client, local, .. } in waiters.drain(..) {
                 replies.add(&self.socket, client, local, |reply| service.reply(&pending, &resolved, reply));
             }
+            self.remove(number);
         } else {
             let received = Ok(received.to_vec());
-            self.hand_over(number);
-            if let State::HandedOver(resolver) = mem::replace(&mut self.questions[number].state, State::Waited(vec![]))
-            {
-                // Nobody may wait for it any more.
-                let _ = resolver.send(received);
-            }
+            self.conclude(number, received);
         }
-        self.remove(number);
+    }
+
+    /// Leaves a question to the resolver with what came of it.
+    fn conclude(&mut self, number: usize, received: io::Result<Vec<u8>>) {
+        self.hand_over(number);
+        if let State::HandedOver(resolver) = self.remove(number).state {
+            // Nobody may wait for it any more.
+            let _ = resolver.send(received);
+        }
     }
 
     /// The resolver goes on with a question, and answers whoever waits for it.
@@ -275,19 +279,14 @@ impl Asking {
     /// What the network says of a server goes for every question that waits at the port.
     fn fail(&mut self, port: usize, error: &io::Error) {
         for number in self.ports[port].numbers() {
-            self.hand_over(number);
-            if let State::HandedOver(resolver) = mem::replace(&mut self.questions[number].state, State::Waited(vec![]))
-            {
-                let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-                let _ = resolver.send(Err(again));
-            }
-            self.remove(number);
+            let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.conclude(number, Err(again));
         }
         self.current.retain(|(_, current)| *current != port);
         self.close_if_idle(port);
     }
 
-    fn remove(&mut self, number: usize) {
+    fn remove(&mut self, number: usize) -> Asked {
         let asked = self.questions.remove(number);
         if let Ok(found) = self.by_question.find_entry(asked.hash, |&other| other == number) {
             found.remove();
@@ -296,6 +295,7 @@ impl Asking {
             port.forget(number);
         }
         self.service.resolver.direct().fetch_sub(1, Ordering::Relaxed);
+        asked
     }
 
     fn is_current(&self, port: usize) -> bool {

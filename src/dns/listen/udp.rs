@@ -176,12 +176,14 @@ impl<'w> Turn<'w> {
     /// Answers a batch of what clients have sent, or asks for it. Says how many there were.
     fn answer_clients(&mut self) -> io::Result<usize> {
         let Self { socket, context, in_force, asking, batch, replies, now, .. } = self;
-        let count = match socket.receive(batch) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            // What the network says about an earlier reply is no trouble of the socket's.
-            Err(error) if is_passing(&error) => return Ok(0),
-            Err(error) => return Err(error),
+        let count = loop {
+            match socket.receive(batch) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                // What the network says about an earlier reply is no trouble of the socket's.
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error),
+            }
         };
         let InForce { service, table, .. } = in_force;
         for position in 0..count {
