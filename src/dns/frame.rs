@@ -56,11 +56,17 @@ impl FrameReader {
     }
 }
 
-/// Puts a message into a frame; longer ones than 65,535 octets do not exist.
+/// Appends a message in its frame; longer ones than 65,535 octets do not exist.
+pub fn put_frame(out: &mut Vec<u8>, message: &[u8]) {
+    out.extend((message.len() as u16).to_be_bytes());
+    out.extend_from_slice(message);
+}
+
+/// A message in its frame.
+#[cfg(test)]
 pub fn frame(message: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(2 + message.len());
-    frame.extend((message.len() as u16).to_be_bytes());
-    frame.extend_from_slice(message);
+    let mut frame = Vec::new();
+    put_frame(&mut frame, message);
     frame
 }
 

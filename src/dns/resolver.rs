@@ -6,7 +6,6 @@
 mod accept;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +24,7 @@ use super::question::{CacheKey, Question};
 use super::relevance::keep_relevant;
 use super::reply::ReplyLimit;
 use super::respond::local;
-use super::upstream::{AskError, First, OwnSockets, Peer, Upstreams};
+use super::upstream::{AskError, First, OwnSockets, Peer, Prompt, Upstreams};
 use super::wire::{ExtendedError, rcode};
 use crate::policy::{HostName, Table, Upstream, route};
 
@@ -245,13 +244,12 @@ impl Resolver {
         self.flights().len() + self.direct.load(Ordering::Relaxed)
     }
 
-    /// Whom a listener may send a question to by itself, as one datagram, and where: a prompt server, unless somebody asks
-    /// this already.
-    pub fn prompt(&self, question: &Question, upstream: Upstream) -> Option<(Arc<Peer>, SocketAddr)> {
-        let (peer, address) = self.upstreams.prompt(upstream, question)?;
+    /// Whom a listener may ask a question by itself, and how: a prompt server, unless somebody asks this already.
+    pub fn prompt(&self, question: &Question, upstream: Upstream) -> Option<(Arc<Peer>, Prompt)> {
+        let (peer, prompt) = self.upstreams.prompt(upstream, question)?;
         let flights = self.flights();
         let is_asked = !flights.is_empty() && flights.contains_key(&(upstream, question.clone()));
-        (!is_asked).then(|| (Arc::clone(peer), address))
+        (!is_asked).then(|| (Arc::clone(peer), prompt))
     }
 
     /// The number of questions that listeners are asking by themselves: each counts its own.

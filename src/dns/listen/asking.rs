@@ -1,10 +1,13 @@
-//! Questions that a UDP worker asks by itself: one datagram to a server that answers soon, from the thread that has the client.
+//! Questions that a UDP worker asks by itself, of a server that answers soon: by one datagram from the thread that has the
+//! client, or by a line to the task that asks the server over its connection.
 //!
 //! It is the short way for what is usual: a reply within 300 ms that is the answer. Whatever else comes, or nothing, the
-//! question is handed to the resolver, which goes on where this has come to: it knows streams, other servers, stale
-//! answers. Everything is polled for by `udp`; nothing here waits.
+//! question is handed to the resolver, which goes on where this has come to: it knows other servers and stale answers, and
+//! what does not fit a datagram. Everything is polled for by `udp`; nothing here waits.
 
 mod due;
+mod lines;
+mod ports;
 
 use std::hash::BuildHasher;
 use std::io;
@@ -20,13 +23,15 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::due::{Due, Dues};
+use self::lines::Lines;
+use self::ports::Ports;
 use super::poller::Poller;
 use super::socket::{LocalAddr, Replies, Socket};
 use crate::dns::query::Query;
 use crate::dns::question::Question;
 use crate::dns::resolver::Resolved;
 use crate::dns::service::{Pending, Service};
-use crate::dns::upstream::{First, Peer, Port, Sent, is_local};
+use crate::dns::upstream::{AskError, First, Peer, Prompt, Sent, Ticket, is_local};
 use crate::policy::Upstream;
 
 /// A server that has not answered by then is joined by the next one.
@@ -70,10 +75,8 @@ impl Waiter {
 pub(super) struct Asking {
     service: Arc<Service>,
     socket: Arc<Socket>,
-    poller: Arc<Poller>,
-    /// The port by which questions leave, for each server that was asked.
-    current: Vec<(Arc<Peer>, usize)>,
-    ports: Slab<Port>,
+    ports: Ports,
+    lines: Lines,
     questions: Slab<Asked>,
     by_question: HashTable<usize>,
     hasher: DefaultHashBuilder,
@@ -81,7 +84,7 @@ pub(super) struct Asking {
     serial: u64,
     to_hand_over: Dues,
     to_forget: Dues,
-    buffer: Box<[u8; BUFFER]>,
+    buffer: Vec<u8>,
 }
 
 struct Asked {
@@ -90,7 +93,7 @@ struct Asked {
     hash: u64,
     upstream: Upstream,
     peer: Arc<Peer>,
-    port: usize,
+    by: By,
     at: Instant,
     serial: u64,
     state: State,
@@ -102,28 +105,34 @@ impl Asked {
     }
 }
 
+/// By what a question has left.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Port(usize),
+    Line,
+}
+
 enum State {
     /// Clients wait for it here.
     Waited(Vec<Waiter>),
     /// The resolver waits for what comes.
-    HandedOver(oneshot::Sender<io::Result<Vec<u8>>>),
+    HandedOver(oneshot::Sender<Result<Vec<u8>, AskError>>),
 }
 
 impl Asking {
     pub(super) fn new(service: Arc<Service>, socket: Arc<Socket>, poller: Arc<Poller>) -> Self {
         Self {
+            lines: Lines::new(Arc::clone(&poller)),
+            ports: Ports::new(poller, service.resolver.own_sockets().clone()),
             service,
             socket,
-            poller,
-            current: Vec::new(),
-            ports: Slab::new(),
             questions: Slab::new(),
             by_question: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             serial: 0,
             to_hand_over: Dues::default(),
             to_forget: Dues::default(),
-            buffer: Box::new([0; BUFFER]),
+            buffer: vec![0; BUFFER],
         }
     }
 
@@ -152,20 +161,28 @@ impl Asking {
         if self.questions.len() >= MAX_QUESTIONS {
             return Err(waiter);
         }
-        let Some((peer, address)) = self.service.resolver.prompt(&question, upstream) else { return Err(waiter) };
+        let Some((peer, prompt)) = self.service.resolver.prompt(&question, upstream) else { return Err(waiter) };
         let number = self.questions.vacant_key();
-        let Ok(port) = self.send(&peer, address, &question, number, now) else { return Err(waiter) };
+        let serial = self.serial + 1;
+        let sent = match prompt {
+            Prompt::Datagram(server) => self.send(&peer, server, &question, number, now).map(By::Port),
+            Prompt::Line => {
+                let (upstreams, ticket) = (self.service.resolver.upstreams(), Ticket { number, serial });
+                self.lines.ask(&peer, upstreams, ticket, question.to_wire(true)).map(|()| By::Line)
+            }
+        };
+        let Ok(by) = sent else { return Err(waiter) };
         peer.health().asked(now);
-        self.serial += 1;
-        let (serial, state) = (self.serial, State::Waited(vec![waiter]));
-        self.questions.insert(Asked { question, hash, upstream, peer, port, at: now, serial, state });
+        self.serial = serial;
+        let state = State::Waited(vec![waiter]);
+        self.questions.insert(Asked { question, hash, upstream, peer, by, at: now, serial, state });
         self.by_question.insert_unique(hash, number, |&other| self.questions[other].hash);
         self.to_hand_over.push(Due { at: now + HAND_OVER_AFTER, number, serial });
         self.service.resolver.direct().fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Sends a question by the current port of its server, or by a new one.
+    /// Sends a question by a port of its server.
     fn send(
         &mut self,
         peer: &Arc<Peer>,
@@ -174,11 +191,8 @@ impl Asking {
         number: usize,
         now: Instant,
     ) -> io::Result<usize> {
-        let port = match self.current_port(peer, now) {
-            Some(port) => port,
-            None => self.open(peer, server, now)?,
-        };
-        let sent = self.ports[port].send(question.to_wire(true), number);
+        let port = self.ports.current(peer, server, now)?;
+        let sent = self.ports.send(port, question.to_wire(true), number);
         match &sent {
             // Full, or out of memory: that is no news of the server.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_local(error) => {}
@@ -188,73 +202,69 @@ impl Asking {
         sent.map(|()| port)
     }
 
-    /// The port by which questions to this server leave, if it takes another.
-    fn current_port(&mut self, peer: &Arc<Peer>, now: Instant) -> Option<usize> {
-        let at = self.current.iter().position(|(of, _)| Arc::ptr_eq(of, peer))?;
-        let (_, port) = self.current[at];
-        if self.ports[port].takes_more(now) {
-            return Some(port);
-        }
-        self.current.swap_remove(at);
-        self.close_if_idle(port);
-        None
-    }
-
-    fn open(&mut self, peer: &Arc<Peer>, server: SocketAddr, now: Instant) -> io::Result<usize> {
-        let opened = Port::open(server, self.service.resolver.own_sockets(), now)?;
-        let port = self.ports.vacant_key();
-        self.poller.add(&opened, port as u64)?;
-        self.ports.insert(opened);
-        self.current.push((Arc::clone(peer), port));
-        Ok(port)
-    }
-
     /// Whether no reply is awaited.
     pub(super) fn is_idle(&self) -> bool {
         self.questions.is_empty()
     }
 
-    /// Reads what has come to a port.
-    pub(super) fn receive(&mut self, port: usize, replies: &mut Replies, now: Instant) {
-        for _ in 0..MAX_IN_TURN {
-            let Some(open) = self.ports.get_mut(port) else { return };
-            match open.receive(&mut self.buffer[..]) {
-                Ok(Some((number, length))) => self.land(number, length, replies, now),
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return self.fail(port, &error),
-            }
-            if self.ports.get(port).is_some_and(Port::is_idle) {
-                break;
-            }
-        }
-        if !self.is_current(port) {
-            self.close_if_idle(port);
+    /// Reads what has come to what the poller knows by this number.
+    pub(super) fn receive(&mut self, ready: u64, replies: &mut Replies, now: Instant) {
+        match ready {
+            Lines::READY => self.receive_by_line(replies, now),
+            port => self.receive_by_port(port as usize, replies, now),
         }
     }
 
-    /// What came for a question is in the buffer.
-    fn land(&mut self, number: usize, length: usize, replies: &mut Replies, now: Instant) {
-        let Self { questions, service, buffer, .. } = self;
-        let received = &buffer[..length];
-        let Asked { question, upstream, peer, at, state, .. } = &mut questions[number];
-        if let State::Waited(waiters) = state
-            && let Some(answer) = service.resolver.take_in_reply(received, question, *upstream)
-        {
-            peer.health().answered(now.saturating_duration_since(*at));
-            let resolved = Resolved::Fresh(answer, 0);
-            for Waiter { pending, client, local, .. } in waiters.drain(..) {
-                replies.add(&self.socket, client, local, |reply| service.reply(&pending, &resolved, reply));
+    fn receive_by_line(&mut self, replies: &mut Replies, now: Instant) {
+        for (Ticket { number, serial }, received) in self.lines.received() {
+            if self.questions.get(number).is_none_or(|asked| asked.serial != serial) {
+                continue;
             }
-            self.remove(number);
-        } else {
-            let received = Ok(received.to_vec());
-            self.conclude(number, received);
+            match received {
+                Ok(reply) if self.land(number, &reply, replies, now) => {}
+                received => self.conclude(number, received),
+            }
         }
+    }
+
+    fn receive_by_port(&mut self, port: usize, replies: &mut Replies, now: Instant) {
+        let mut buffer = mem::take(&mut self.buffer);
+        for _ in 0..MAX_IN_TURN {
+            match self.ports.receive(port, &mut buffer) {
+                Some(Ok((number, length))) => {
+                    let received = &buffer[..length];
+                    if !self.land(number, received, replies, now) {
+                        self.conclude(number, Ok(received.to_vec()));
+                    }
+                }
+                None => break,
+                Some(Err(error)) => {
+                    self.fail(port, &error);
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+        self.ports.close_if_done(port);
+    }
+
+    /// Answers those who wait here by what came for their question, if it is the whole answer.
+    fn land(&mut self, number: usize, received: &[u8], replies: &mut Replies, now: Instant) -> bool {
+        let Self { questions, service, .. } = self;
+        let Asked { question, upstream, peer, at, state, .. } = &mut questions[number];
+        let State::Waited(waiters) = state else { return false };
+        let Some(answer) = service.resolver.take_in_reply(received, question, *upstream) else { return false };
+        peer.health().answered(now.saturating_duration_since(*at));
+        let resolved = Resolved::Fresh(answer, 0);
+        for Waiter { pending, client, local, .. } in waiters.drain(..) {
+            replies.add(&self.socket, client, local, |reply| service.reply(&pending, &resolved, reply));
+        }
+        self.remove(number);
+        true
     }
 
     /// Leaves a question to the resolver with what came of it.
-    fn conclude(&mut self, number: usize, received: io::Result<Vec<u8>>) {
+    fn conclude(&mut self, number: usize, received: Result<Vec<u8>, AskError>) {
         self.hand_over(number);
         if let State::HandedOver(resolver) = self.remove(number).state {
             // Nobody may wait for it any more.
@@ -278,12 +288,11 @@ impl Asking {
 
     /// What the network says of a server goes for every question that waits at the port.
     fn fail(&mut self, port: usize, error: &io::Error) {
-        for number in self.ports[port].numbers() {
+        for number in self.ports.fail(port) {
             let again = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-            self.conclude(number, Err(again));
+            self.conclude(number, Err(again.into()));
         }
-        self.current.retain(|(_, current)| *current != port);
-        self.close_if_idle(port);
+        self.ports.close_if_done(port);
     }
 
     fn remove(&mut self, number: usize) -> Asked {
@@ -291,21 +300,16 @@ impl Asking {
         if let Ok(found) = self.by_question.find_entry(asked.hash, |&other| other == number) {
             found.remove();
         }
-        if let Some(port) = self.ports.get_mut(asked.port) {
-            port.forget(number);
+        if let By::Port(port) = asked.by {
+            self.ports.forget(port, number);
         }
         self.service.resolver.direct().fetch_sub(1, Ordering::Relaxed);
         asked
     }
 
-    fn is_current(&self, port: usize) -> bool {
-        self.current.iter().any(|(_, current)| *current == port)
-    }
-
-    fn close_if_idle(&mut self, port: usize) {
-        if self.ports.get(port).is_some_and(Port::is_idle) {
-            self.ports.remove(port);
-        }
+    /// Sends by lines what this turn has asked.
+    pub(super) fn flush(&mut self) {
+        self.lines.flush();
     }
 
     /// Hands over what has waited for too long, and forgets what nobody waits for any more.
@@ -317,10 +321,8 @@ impl Asking {
             self.hand_over(number);
         }
         while let Some(Due { number, .. }) = self.to_forget.next(&self.questions, now) {
-            let port = self.questions[number].port;
-            self.remove(number);
-            if !self.is_current(port) {
-                self.close_if_idle(port);
+            if let By::Port(port) = self.remove(number).by {
+                self.ports.close_if_done(port);
             }
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::accept::Connection;
 use crate::dns::encrypted;
-use crate::dns::frame::FrameReader;
+use crate::dns::frame::{FrameReader, put_frame};
 use crate::dns::service::{Pending, Service};
 use crate::dns::tally::Transport;
 use crate::policy::Table;
@@ -70,7 +70,7 @@ impl Stream {
                     deadline = tokio::time::Instant::now() + patience;
                 }
                 Some(answer) = waiting.next() => {
-                    put_frame(&mut replies, &answer);
+                    put_reply(&mut replies, &answer);
                     deadline = tokio::time::Instant::now() + patience;
                 }
                 frame = timeout_at(deadline, frames.next(&mut read)), if reading && waiting.len() < MAX_WAITING => {
@@ -128,7 +128,7 @@ impl Stream {
                 if self.transport.is_encrypted() {
                     encrypted::pad(packet, reply);
                 }
-                put_frame(replies, reply);
+                put_reply(replies, reply);
             }
             Some(pending) => {
                 let all_waiting = Arc::clone(&self.connection.waiting);
@@ -171,11 +171,10 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resul
     stream.flush().await
 }
 
-/// Appends a reply in its frame; an empty one is none.
-fn put_frame(replies: &mut Vec<u8>, reply: &[u8]) {
+/// Appends a reply; an empty one is none.
+fn put_reply(replies: &mut Vec<u8>, reply: &[u8]) {
     if !reply.is_empty() {
-        replies.extend((reply.len() as u16).to_be_bytes());
-        replies.extend_from_slice(reply);
+        put_frame(replies, reply);
     }
 }
 

@@ -161,8 +161,8 @@ impl<'w> Turn<'w> {
     fn new(socket: &'w Arc<Socket>, context: Context, poller: &'w Arc<Poller>) -> Self {
         let in_force = InForce::of(context.service.clone());
         let asking = Asking::new(Arc::clone(&in_force.service), Arc::clone(socket), Arc::clone(poller));
-        let (batch, replies, ready) = (Batch::new(), Replies::new(), Ready::new());
-        Self { socket, poller, context, in_force, asking, batch, replies, ready, now: Instant::now(), dealt_with: 0 }
+        let (batch, replies, ready, now) = (Batch::new(), Replies::new(), Ready::new(), Instant::now());
+        Self { socket, poller, context, in_force, asking, batch, replies, ready, now, dealt_with: 0 }
     }
 
     fn begin(&mut self) {
@@ -210,13 +210,14 @@ impl<'w> Turn<'w> {
         }
         self.poller.ready(&mut self.ready)?;
         for event in &self.ready {
-            self.asking.receive(event.data.u64() as usize, &mut self.replies, self.now);
+            self.asking.receive(event.data.u64(), &mut self.replies, self.now);
         }
         Ok(!self.ready.is_empty())
     }
 
     fn end(&mut self) {
         self.asking.attend(self.now);
+        self.asking.flush();
         self.replies.send(self.socket);
     }
 }

@@ -1,17 +1,16 @@
 //! A group of servers that know the same names: whom to ask first, when to ask the next, when to give up.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bootstrap::Bootstrap;
 use super::exchange::AskError;
-use super::peer::Peer;
-use super::udp::Sent;
+use super::peer::{Peer, Prompt};
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;
@@ -23,11 +22,20 @@ const RETRY: Duration = Duration::from_millis(1000);
 /// Times each server is asked one question at most.
 const ROUNDS: usize = 2;
 
-/// A question of which the first datagram was sent already.
+/// A question that was sent to one server already.
 #[derive(Debug)]
 pub struct First {
     pub peer: Arc<Peer>,
     pub sent: Sent,
+}
+
+/// A query with an OPT record that was sent already, by who listens for what comes: the reply, or a refusal that does
+/// not repeat the question.
+#[derive(Debug)]
+pub struct Sent {
+    pub at: Instant,
+    /// What has come, or comes; closed if nobody listens any more.
+    pub received: oneshot::Receiver<Result<Vec<u8>, AskError>>,
 }
 
 /// Servers in the order of the configuration.
@@ -129,13 +137,13 @@ impl Group {
         self.order().into_iter().skip(1).find(|peer| peer.health().claim_probe(now))
     }
 
-    /// The first choice, if it is prompt over UDP, and where it is.
-    pub fn prompt(&self) -> Option<(&Arc<Peer>, SocketAddr)> {
+    /// The first choice, if it is prompt, and how it is asked.
+    pub fn prompt(&self) -> Option<(&Arc<Peer>, Prompt)> {
         let best = match self.peers.as_slice() {
             [only] => only,
             several => several.iter().min_by_key(|peer| peer.health().rank())?,
         };
-        best.prompt_address().map(|address| (best, address))
+        best.prompt().map(|prompt| (best, prompt))
     }
 }
 

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::bootstrap::{Bootstrap, Location};
 use super::exchange::{AskError, OwnSockets, has_edns, remove_edns};
+use super::group::Sent;
 use super::health::Health;
 use super::https::Https;
 use super::quic::Quic;
 use super::server::{Server, Transport};
 use super::stream::Stream;
-use super::udp::{self, Sent};
+use super::udp;
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::dns::wire::rcode;
@@ -26,6 +27,15 @@ pub struct Peer {
     link: Link,
     own: OwnSockets,
     health: Mutex<Health>,
+}
+
+/// How a listener asks a server by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prompt {
+    /// By datagrams to this address.
+    Datagram(SocketAddr),
+    /// By a `Line`.
+    Line,
 }
 
 #[derive(Debug)]
@@ -79,10 +89,13 @@ impl Peer {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where to send it a datagram, if it answers those, and lately has, soon and without fail.
-    pub fn prompt_address(&self) -> Option<SocketAddr> {
-        let Link::Udp(address, _) = &self.link else { return None };
-        self.health().is_prompt().then_some(*address)
+    /// How a listener may ask it by itself, if lately it has answered soon and without fail.
+    pub fn prompt(&self) -> Option<Prompt> {
+        let prompt = match &self.link {
+            Link::Udp(address, _) => Prompt::Datagram(*address),
+            Link::Stream(_) | Link::Https(..) | Link::Quic(_) => Prompt::Line,
+        };
+        self.health().is_prompt().then_some(prompt)
     }
 
     /// Asks, and keeps the outcome. What the server refuses to do is an error like silence; whatever it says about the
@@ -135,25 +148,40 @@ impl Peer {
         bootstrap: Bootstrap<'_>,
         sent: Option<Sent>,
     ) -> Result<Message, AskError> {
-        let reply = match &self.link {
-            Link::Udp(address, stream) => {
-                let reply = udp::ask(*address, query, &self.own, sent).await?;
+        let received = match sent {
+            Some(sent) => sent.received.await.ok().transpose()?,
+            None => None,
+        };
+        let reply = match (&self.link, received) {
+            (Link::Udp(address, _), received) => {
+                let reply = udp::ask(*address, query, &self.own, received).await?;
                 let message = Message::parse(&reply)?;
                 if !message.truncated {
                     return Ok(message);
                 }
-                stream.ask(query).await?
+                self.converse(query, bootstrap).await?
             }
-            Link::Stream(stream) => stream.ask(query).await?,
-            Link::Https(https, location) => {
-                let addresses =
-                    if https.is_connected() { location.last_known() } else { location.addresses(bootstrap).await? };
-                https.ask(query, &addresses).await?
-            }
-            Link::Quic(quic) => quic.ask(query).await?,
+            (_, Some(received)) => received,
+            (_, None) => self.converse(query, bootstrap).await?,
         };
         let message = Message::parse(&reply)?;
         // A stream carries any length, so a truncated answer there is a broken one.
         if message.truncated { Err(AskError::Malformed) } else { Ok(message) }
+    }
+
+    /// Asks over the connection to the server, which is made if there is none, and gives what it says as it stands.
+    ///
+    /// # Errors
+    /// As those of the transport.
+    pub async fn converse(&self, query: &mut [u8], bootstrap: Bootstrap<'_>) -> Result<Vec<u8>, AskError> {
+        match &self.link {
+            Link::Udp(_, stream) | Link::Stream(stream) => stream.ask(query).await,
+            Link::Https(https, location) => {
+                let addresses =
+                    if https.is_connected() { location.last_known() } else { location.addresses(bootstrap).await? };
+                https.ask(query, &addresses).await
+            }
+            Link::Quic(quic) => quic.ask(query).await,
+        }
     }
 }

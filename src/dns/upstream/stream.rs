@@ -3,20 +3,21 @@
 //! A server has at most one connection. A task drives it: it gives each query an id of its own, hands each reply to
 //! whoever asked, and closes what is idle.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::exchange::{AskError, OwnSocket, OwnSockets, Protocol, is_reply_to};
-use crate::dns::frame::{FrameReader, frame};
+use crate::dns::frame::{FrameReader, put_frame};
 
 /// An idle connection is closed after this, RFC 7766 section 6.2.3.
 const IDLE: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(4);
 /// Queries under way on one connection; more wait.
 const IN_FLIGHT: usize = 512;
+/// Queries that nobody waits for any more count among them no longer than this, if any reply comes.
+const TIDY: Duration = Duration::from_secs(1);
 
 type Reply = Result<Vec<u8>, AskError>;
 
@@ -89,7 +92,7 @@ impl Stream {
         let stream = TcpStream::connect(self.server).await?;
         stream.set_nodelay(true)?;
         let own = self.own.add(Protocol::Tcp, stream.local_addr()?);
-        let (sender, exchanges) = mpsc::channel(16);
+        let (sender, exchanges) = mpsc::channel(IN_FLIGHT);
         match &self.tls {
             None => tokio::spawn(drive(stream, exchanges, own)),
             Some((config, name)) => {
@@ -109,51 +112,102 @@ async fn exchange(connection: &mpsc::Sender<Exchange>, query: &[u8]) -> Reply {
     answer.await.unwrap_or(Err(AskError::Closed))
 }
 
-/// Carries queries and replies until the connection fails or is idle.
-async fn drive(stream: impl AsyncRead + AsyncWrite, mut exchanges: mpsc::Receiver<Exchange>, _own: OwnSocket) {
-    let (mut read, mut write) = tokio::io::split(stream);
+/// Carries queries and replies until the connection fails or is idle. What has come by then is written, and read, at once:
+/// a record of TLS and a system call for many queries.
+async fn drive(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut exchanges: mpsc::Receiver<Exchange>,
+    _own: OwnSocket,
+) {
+    let (mut new, mut queries) = (Vec::new(), Vec::new());
     let mut replies = FrameReader::default();
-    let mut waiting: HashMap<u16, Exchange> = HashMap::new();
-    let mut next_id: u16 = rand::random();
+    let mut waiting = Waiting::new();
     let mut progress = Instant::now();
+    let alarm = sleep_until(progress + IDLE);
+    tokio::pin!(alarm);
     loop {
-        let patience = if waiting.is_empty() { IDLE } else { SILENCE };
+        let room = IN_FLIGHT - waiting.count().min(IN_FLIGHT);
         tokio::select! {
-            exchange = exchanges.recv(), if waiting.len() < IN_FLIGHT => {
-                let Some(mut exchange) = exchange else { return };
-                if waiting.is_empty() {
+            count = exchanges.recv_many(&mut new, room), if room > 0 => {
+                if count == 0 {
+                    return;
+                }
+                if waiting.count() == 0 {
                     progress = Instant::now();
+                    alarm.as_mut().reset(progress + SILENCE);
                 }
-                while waiting.contains_key(&next_id) {
-                    next_id = next_id.wrapping_add(1);
-                }
-                exchange.query[..2].copy_from_slice(&next_id.to_be_bytes());
-                let query = frame(&exchange.query);
+                queries.clear();
+                new.drain(..).for_each(|exchange| waiting.start(exchange, &mut queries));
                 // Without the flush, a TLS session may keep what the socket did not take at once.
-                let sent = timeout(SILENCE, async { write.write_all(&query).await?; write.flush().await }).await;
-                waiting.insert(next_id, exchange);
-                next_id = next_id.wrapping_add(1);
+                let sent = timeout(SILENCE, async { stream.write_all(&queries).await?; stream.flush().await }).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
             }
-            reply = timeout_at(progress + patience, replies.next(&mut read)) => {
-                let Ok(Ok(Some(reply))) = reply else { return };
-                deliver(reply, &mut waiting);
-                // Whoever has stopped waiting has dropped its end.
-                waiting.retain(|_, exchange| !exchange.reply.is_closed());
+            reply = replies.next(&mut stream) => {
+                let Ok(Some(reply)) = reply else { return };
+                waiting.deliver(reply);
+                while let Some(reply) = replies.next_buffered() {
+                    waiting.deliver(reply);
+                }
                 progress = Instant::now();
+                waiting.tidy(progress);
+            }
+            // Moved seldom: only where it would ring too late, or has rung too soon.
+            () = &mut alarm => {
+                let patience = if waiting.count() == 0 { IDLE } else { SILENCE };
+                if progress + patience <= Instant::now() {
+                    return;
+                }
+                alarm.as_mut().reset(progress + patience);
             }
         }
     }
 }
 
-fn deliver(reply: &[u8], waiting: &mut HashMap<u16, Exchange>) {
-    let Some(id) = reply.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
-    if waiting.get(&id).is_some_and(|exchange| is_reply_to(&exchange.query, reply))
-        && let Some(exchange) = waiting.remove(&id)
-    {
-        // Nobody waits any more: nothing to do.
-        let _ = exchange.reply.send(Ok(reply.to_vec()));
+/// Queries on a connection without a reply so far, each under an id of its own.
+struct Waiting {
+    exchanges: HashMap<u16, Exchange>,
+    next_id: u16,
+    /// When those were last looked for that nobody waits for any more.
+    tidied: Instant,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { exchanges: HashMap::new(), next_id: rand::random(), tidied: Instant::now() }
+    }
+
+    fn count(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Gives a query its id and puts its frame behind those in `queries`.
+    fn start(&mut self, mut exchange: Exchange, queries: &mut Vec<u8>) {
+        while self.exchanges.contains_key(&self.next_id) {
+            self.next_id = self.next_id.wrapping_add(1);
+        }
+        exchange.query[..2].copy_from_slice(&self.next_id.to_be_bytes());
+        put_frame(queries, &exchange.query);
+        self.exchanges.insert(self.next_id, exchange);
+        self.next_id = self.next_id.wrapping_add(1);
+    }
+
+    fn deliver(&mut self, reply: &[u8]) {
+        let Some(id) = reply.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
+        if let Entry::Occupied(exchange) = self.exchanges.entry(id)
+            && is_reply_to(&exchange.get().query, reply)
+        {
+            // Nobody waits any more: nothing to do.
+            let _ = exchange.remove().reply.send(Ok(reply.to_vec()));
+        }
+    }
+
+    /// Whoever has stopped waiting has dropped its end.
+    fn tidy(&mut self, now: Instant) {
+        if now.duration_since(self.tidied) >= TIDY {
+            self.exchanges.retain(|_, exchange| !exchange.reply.is_closed());
+            self.tidied = now;
+        }
     }
 }

@@ -1,12 +1,9 @@
 //! One question over UDP: a socket of its own with a port and an id nobody can guess, connected, so that the kernel
 //! drops what comes from elsewhere.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::exchange::{AskError, OwnSockets, Protocol, has_edns, is_bare_refusal, is_reply_to, remove_edns};
 use crate::dns::wire::HEADER;
@@ -14,18 +11,9 @@ use crate::dns::wire::HEADER;
 /// More than any answer to a query that offers 1232 octets.
 const BUFFER: usize = 4096;
 
-/// A query with an OPT record that was sent already, by who listens for what comes: the reply, or a refusal that does
-/// not repeat the question.
-#[derive(Debug)]
-pub struct Sent {
-    pub at: Instant,
-    /// What has come, or comes; closed if nobody listens any more.
-    pub received: oneshot::Receiver<io::Result<Vec<u8>>>,
-}
-
-/// Sends the query, unless that is done, and waits for its reply; whatever else arrives is passed over. A server that cannot
-/// read EDNS may fail to repeat the question: that is no reply, but the query is sent once more without. Has no deadline
-/// of its own.
+/// Sends the query and waits for its reply; whatever else arrives is passed over. A server that cannot read EDNS may fail to
+/// repeat the question: that is no reply, but the query is sent once more without. Either may have been `received` already
+/// by who sent the query. Has no deadline of its own.
 ///
 /// # Errors
 /// The system's, which includes what the network says of the server.
@@ -33,16 +21,12 @@ pub async fn ask(
     server: SocketAddr,
     query: &mut Vec<u8>,
     own: &OwnSockets,
-    sent: Option<Sent>,
+    received: Option<Vec<u8>>,
 ) -> Result<Vec<u8>, AskError> {
-    if let Some(sent) = sent
-        && let Ok(received) = sent.received.await
-    {
-        let reply = received?;
-        if reply.len() > HEADER {
-            return Ok(reply);
-        }
-        remove_edns(query);
+    match received {
+        Some(reply) if reply.len() > HEADER => return Ok(reply),
+        Some(_) => remove_edns(query),
+        None => {}
     }
     loop {
         if let Some(reply) = exchange(server, query, own).await? {

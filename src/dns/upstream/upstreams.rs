@@ -1,6 +1,5 @@
 //! All groups of the plane, built from the configuration.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use super::bootstrap::BootstrapAnswer;
 use super::exchange::{AskError, OwnSockets};
 use super::group::{First, Group};
-use super::peer::Peer;
+use super::line::{Inbox, Line};
+use super::peer::{Peer, Prompt};
 use super::server::{Server, Transport};
 use super::vpc::VpcGroup;
 use crate::dns::config;
@@ -118,9 +118,9 @@ impl Upstreams {
         }
     }
 
-    /// The first choice of a group for this question and where to send it a datagram, if it is prompt: see `Group::prompt`. Who
-    /// gets one asks it, and goes on by [`Upstreams::ask`] where that does not end it.
-    pub fn prompt(&self, upstream: Upstream, question: &Question) -> Option<(&Arc<Peer>, SocketAddr)> {
+    /// The first choice of a group for this question and how to ask it, if it is prompt: see `Group::prompt`. Who gets one asks
+    /// it, and goes on by [`Upstreams::ask`] where that does not end it.
+    pub fn prompt(&self, upstream: Upstream, question: &Question) -> Option<(&Arc<Peer>, Prompt)> {
         let prompt = match upstream {
             Upstream::Public => self.public.prompt(),
             Upstream::Vpc => self.vpc.prompt(question),
@@ -128,6 +128,11 @@ impl Upstreams {
         }?;
         self.probe(upstream, question);
         Some(prompt)
+    }
+
+    /// A line to a server of ours, whose replies come to `inbox`.
+    pub fn line(&self, peer: &Arc<Peer>, inbox: &Arc<Inbox>) -> Line {
+        Line::open(Arc::clone(peer), self.bootstrap(), Arc::clone(inbox))
     }
 
     /// Asks a server aside that is due; its outcome is kept by the peer itself, the client waits for the first choice only.

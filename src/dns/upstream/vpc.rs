@@ -4,7 +4,6 @@
 //! they come back. For which regions there are rules is not known here. So no such name is asked, whoever wants to know: a
 //! client, the policy, a look-up of our own, a server's name. `upstreams` has no other way to these servers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use super::bootstrap::Bootstrap;
 use super::exchange::AskError;
 use super::group::{First, Group};
-use super::peer::Peer;
+use super::peer::{Peer, Prompt};
 use crate::dns::message::Message;
 use crate::dns::question::Question;
 use crate::policy::ApiZones;
@@ -50,7 +49,7 @@ impl VpcGroup {
     }
 
     /// As `Group::prompt`, for what may be asked.
-    pub fn prompt(&self, question: &Question) -> Option<(&Arc<Peer>, SocketAddr)> {
+    pub fn prompt(&self, question: &Question) -> Option<(&Arc<Peer>, Prompt)> {
         self.permit(question).ok().and_then(|()| self.group.prompt())
     }
 
