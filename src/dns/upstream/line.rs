@@ -108,12 +108,7 @@ impl Line {
     }
 }
 
-async fn carry(
-    peer: &Peer,
-    bootstrap: Bootstrap<'_>,
-    mut asked: mpsc::UnboundedReceiver<Vec<Query>>,
-    inbox: &Inbox,
-) {
+async fn carry(peer: &Peer, bootstrap: Bootstrap<'_>, mut asked: mpsc::UnboundedReceiver<Vec<Query>>, inbox: &Inbox) {
     let mut waiting = FuturesUnordered::new();
     let mut received = Vec::new();
     loop {
