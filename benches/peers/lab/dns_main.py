@@ -1,4 +1,7 @@
-"""The part called dns: what a resolver serves on one core, in rounds in which each contestant has its turn."""
+"""The part called dns: what a resolver serves on one core, in rounds in which each contestant has its turn.
+
+All run while one of them has its turn, so that the samples of a round lie a few seconds apart: the machine's speed drifts.
+"""
 
 import json
 import sys
@@ -102,34 +105,54 @@ class Lab:
         cost = used / result["answered"] * 1e6 if result["answered"] else None
         return {**result, **usage.record(), "cpu_us": cost, "noise": usage.noise}
 
-    def turn(self, way, name):
-        """All samples with this upstream of one contestant that has just started."""
+    def start(self, way, name):
+        """A contestant that has just started, and the seconds to its first answer; `None` if there is none."""
         command, port = self.commands[way, name], self.ports[name]
         if command is None:
             say(f"{name}: not installed, left out")
-            return
-        machine.wait_until_quiet(self.options.settle)
+            return None
         log = self.options.work / f"{name}-{way}.log"
         began = time.monotonic()
         process = processes.start(command, processes.CONTESTANT_CORE, log)
-        try:
-            first = dns_ask.first_answer(process, port, self.data.private[0], began) if name != LIMIT else 0
-            if first is None:
-                say(f"{name}: does not answer, left out: {log.read_text(errors='replace')[-500:]}")
-                return
-            time.sleep(1)
+        first = dns_ask.first_answer(process, port, self.data.private[0], began) if name != LIMIT else 0
+        if first is None:
+            say(f"{name}: does not answer, left out: {log.read_text(errors='replace')[-500:]}")
+            processes.stop(process)
+            return None
+        return process, first
+
+    def starts(self):
+        """How long each takes to its first answer, and the memory it has then."""
+        for way, name in self.commands:
+            if way == UDP and name != LIMIT:
+                machine.wait_until_quiet(self.options.settle)
+                started = self.start(way, name)
+                if started:
+                    process, first = started
+                    time.sleep(1)
+                    yield name, {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
+                    processes.stop(process)
+
+    def samples(self, way):
+        """All samples with this upstream: of each workload some rounds, in which each contestant has its turn."""
+        running = {name: self.start(way, name) for of, name in self.commands if of == way}
+        running = {name: started[0] for name, started in running.items() if started}
+        time.sleep(1)
+        for name in running:
             if name != LIMIT:
-                for fault in dns_ask.faults(port, self.data):
+                for fault in dns_ask.faults(self.ports[name], self.data):
                     say(f"{name}: {fault}")
-                if way == UDP:
-                    yield "start", {"first_ms": first * 1e3, "idle_kib": machine.memory(process.pid)}
-            for workload in self.ways[way]:
-                # Who answers everything by itself asks nobody.
-                if name != LIMIT or WORKLOADS[workload].needs != "upstream":
-                    yield workload, self.sample(process, port, WORKLOADS[workload])
-        except (OSError, ValueError) as error:
-            say(f"{name}: {error}")
-        finally:
+        for workload in self.ways[way]:
+            for turn in range(1, self.options.rounds + 1):
+                for name, process in running.items():
+                    # Who answers everything by itself asks nobody.
+                    if name == LIMIT and WORKLOADS[workload].needs == "upstream":
+                        continue
+                    try:
+                        yield turn, name, workload, self.sample(process, self.ports[name], WORKLOADS[workload])
+                    except (OSError, ValueError) as error:
+                        say(f"{name}: {error}")
+        for process in running.values():
             processes.stop(process)
 
 
@@ -139,8 +162,15 @@ def say(text):
 
 def measure(options):
     lab = Lab(options)
-    for turn in range(1, options.rounds + 1):
-        for way, name in lab.commands:
-            for workload, numbers in lab.turn(way, name):
-                say(f"round {turn}  {name:14} {workload:10} {dns_report.line(workload, numbers)}")
-                yield {"contestant": name, "workload": workload, "round": turn, **numbers}
+    if UDP in lab.ways:
+        for turn in range(1, options.rounds + 1):
+            for name, numbers in lab.starts():
+                yield record(turn, name, "start", numbers)
+    for way in lab.ways:
+        for turn, name, workload, numbers in lab.samples(way):
+            yield record(turn, name, workload, numbers)
+
+
+def record(turn, name, workload, numbers):
+    say(f"round {turn}  {name:14} {workload:10} {dns_report.line(workload, numbers)}")
+    return {"contestant": name, "workload": workload, "round": turn, **numbers}

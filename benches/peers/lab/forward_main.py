@@ -1,5 +1,10 @@
-"""The forwarder's part: every contestant in turn, round by round, through each way of forwarding."""
+"""The forwarder's part: every contestant in turn, round by round, through each way of forwarding.
 
+All of a way run while one of them has its turn, so that the samples of a round lie a few seconds apart: the machine's speed
+drifts.
+"""
+
+import contextlib
 import resource
 import subprocess
 
@@ -36,33 +41,25 @@ def measure(options):
     resolve_names(folder)
     helpers = start(folder, options.work / "bin", certificate)
     chosen = [workload for workload in WORKLOADS if workload.name in options.workloads]
-    for round_ in range(options.rounds):
-        for way in WAYS:
-            for port, contestant in enumerate(CONTESTANTS):
-                wanted = [workload for workload in chosen if workload.way == way]
-                if contestant.way != way or contestant.name not in options.only or not wanted:
-                    continue
-                place = Place(
-                    options.work / f"{way}-{contestant.name}",
-                    FIRST_PORT + 2 * port,
-                    options.work / "bin",
-                    options.sidegate,
-                    certificate,
-                )
-                place.folder.mkdir(exist_ok=True)
-                for record in _turn(contestant, wanted, place, helpers, options):
-                    record = {"contestant": contestant.name, "round": round_, **record}
-                    _show(record)
-                    yield record
+    for way in WAYS:
+        wanted = [workload for workload in chosen if workload.way == way]
+        places = {}
+        for port, contestant in enumerate(CONTESTANTS):
+            if contestant.way == way and contestant.name in options.only and wanted:
+                folder = options.work / f"{way}-{contestant.name}"
+                folder.mkdir()
+                binaries = options.work / "bin"
+                places[contestant] = Place(folder, FIRST_PORT + 2 * port, binaries, options.sidegate, certificate)
+        for round_ in range(options.rounds):
+            for contestant, place in places.items():
+                if contestant.name != DIRECT:
+                    yield from _shown(round_, contestant, _alone(contestant, wanted, place))
+        yield from _together(places, [workload for workload in wanted if workload.by != "memory"], helpers, options)
 
 
-def _turn(contestant, wanted, place, helpers, options):
-    """A contestant's samples of one round. Tunnels are held by a fresh process: memory is seldom given back."""
-    timed = [workload for workload in wanted if workload.by != "memory"]
-    if contestant.name == DIRECT:
-        for workload in timed:
-            yield from _sample(contestant, workload, take, place, helpers[0], helpers, options)
-        return
+def _alone(contestant, wanted, place):
+    """What is measured of a process of its own: its start, its memory. Tunnels are held by a fresh one, as memory is seldom given
+    back."""
     try:
         with running(contestant, place) as (pid, first_answer):
             yield {
@@ -70,14 +67,38 @@ def _turn(contestant, wanted, place, helpers, options):
                 "first_answer_ms": 1000 * first_answer,
                 "idle_kib": machine.memory(pid),
             }
-            for workload in timed:
-                yield from _sample(contestant, workload, take, place, pid, helpers, options)
         for workload in wanted:
             if workload.by == "memory":
                 with running(contestant, place) as (pid, _):
                     yield from _sample(contestant, workload, hold, place, pid)
     except Absent as absent:
         leave_out(contestant, absent)
+
+
+def _together(places, timed, helpers, options):
+    """Of each workload some rounds, in which each contestant has its turn."""
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for contestant, place in places.items() if timed else ():
+            if contestant.name == DIRECT:
+                processes[contestant] = helpers[0]
+                continue
+            try:
+                processes[contestant], _ = stack.enter_context(running(contestant, place))
+            except Absent as absent:
+                leave_out(contestant, absent)
+        for workload in timed:
+            for round_ in range(options.rounds):
+                for contestant, pid in processes.items():
+                    sample = _sample(contestant, workload, take, places[contestant], pid, helpers, options)
+                    yield from _shown(round_, contestant, sample)
+
+
+def _shown(round_, contestant, records):
+    for record in records:
+        record = {"contestant": contestant.name, "round": round_, **record}
+        _show(record)
+        yield record
 
 
 def _sample(contestant, workload, measured, *arguments):
