@@ -143,7 +143,7 @@ fn source(source: &SourceStatus) -> Value {
     })
 }
 
-fn endpoint((endpoint, health): (&Endpoint, &EndpointHealth)) -> Value {
+fn endpoint((endpoint, health): (&Arc<Endpoint>, &EndpointHealth)) -> Value {
     let addresses = health.addresses.iter().map(|address| {
         json!({
             "address": address.address,

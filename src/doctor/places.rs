@@ -89,7 +89,7 @@ fn endpoint_of<'t>(table: &'t Table, host: &HostName, in_zone: Option<&HostName>
         return Some(endpoint);
     }
     let zone = in_zone.and_then(|name| table.zone_of(name)).or_else(|| table.zone_of(host))?;
-    table.endpoints().get(zone.first.0)
+    table.endpoints().get(zone.first.0).map(|endpoint| &**endpoint)
 }
 
 fn sockets_of(endpoint: &Endpoint) -> impl Iterator<Item = SocketAddr> {

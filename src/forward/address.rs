@@ -98,6 +98,8 @@ fn is_of_this_link(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use std::time::Instant;
 
     use super::*;
@@ -148,7 +150,7 @@ mod tests {
 
     fn endpoint(addresses: Addresses) -> Permit {
         let endpoint = Endpoint { region: "us-east-1".parse().unwrap(), vpce_id: None, addresses, port: 443 };
-        Permit { way: Way::Endpoint(Box::new(endpoint)), ..upstream(Upstream::Public, false) }
+        Permit { way: Way::Endpoint(Arc::new(endpoint)), ..upstream(Upstream::Public, false) }
     }
 
     fn cause(rules: &AddressRules, permit: &Permit, ip: &str) -> Option<Cause> {

@@ -2,6 +2,8 @@
 //!
 //! Pure: the entrances call [`permit`] with what the client asked for, the dialer goes the [`Way`] it says.
 
+use std::sync::Arc;
+
 use super::config::{AllowedDestination, Others};
 use super::destination::Destination;
 use super::refusal::{Cause, Refusal};
@@ -54,7 +56,7 @@ pub struct Permit {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Way {
     /// To a VPC endpoint, with the addresses known now.
-    Endpoint(Box<Endpoint>),
+    Endpoint(Arc<Endpoint>),
     /// To the addresses that this group of servers says.
     Upstream(Upstream),
 }
@@ -156,7 +158,7 @@ fn way(decision: &Decision<'_>, destination: &Destination) -> Result<Way, Refusa
             let problem = endpoint.addresses.problem.as_deref().unwrap_or("it was not looked up yet");
             Err(Refusal::new(Cause::NoAddress, format!("{} has no usable address: {problem}", endpoint.label())))
         }
-        Route::Endpoint(endpoint) => Ok(Way::Endpoint(Box::new(endpoint.clone()))),
+        Route::Endpoint(endpoint) => Ok(Way::Endpoint(Arc::clone(endpoint))),
         Route::Upstream(upstream) => Ok(Way::Upstream(upstream)),
         Route::NoSuchName => {
             let words = format!("{} does not exist, being below a private name: correct the name", destination.host);

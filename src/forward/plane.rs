@@ -18,7 +18,7 @@ use super::dial::{Dialer, OnAttempt, Resolve};
 use super::http::{Gateway, GatewayError};
 use super::permit::{Destinations, Entrance};
 use super::router::Router;
-use super::service::{AtBounds, Connection, Drain, Service};
+use super::service::{AtBounds, Connection, Drain, Listening, Service};
 use super::{connect, http, sni};
 use crate::inherited::Inherited;
 use crate::interfaces;
@@ -200,16 +200,18 @@ impl Plane {
             .for_each(|(all, _)| all.add(&connections));
         let acceptor = Acceptor {
             entrance: asked.entrance,
-            listener: address,
-            service: self.service.subscribe(),
+            listening: Arc::new(Listening {
+                service: self.service.subscribe(),
+                address,
+                bounds: Arc::clone(&self.bounds),
+                drain: Drain { begun: stop.clone(), ..self.drain.clone() },
+            }),
             connections,
             own: interfaces::networks().into_iter().map(|(ip, _)| ip).collect(),
-            bounds: Arc::clone(&self.bounds),
-            drain: Drain { begun: stop.clone(), ..self.drain.clone() },
         };
         let stopped = stop.clone();
         self.drain.tracker.spawn(async move {
-            let failed = || _ = acceptor.bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
+            let failed = || _ = acceptor.listening.bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
             let admit = |stream, client| acceptor.admit(stream, client);
             if inherited {
                 tcp_listener::accept_until(&socket, &stopped, admit, failed).await;
@@ -312,35 +314,32 @@ fn service(
 /// What the connections of a listener share.
 struct Acceptor {
     entrance: Entrance,
-    listener: SocketAddr,
-    service: watch::Receiver<Arc<Service>>,
+    listening: Arc<Listening>,
     connections: Arc<Connections>,
     /// The addresses of this host when the listener began.
     own: Vec<IpAddr>,
-    bounds: Arc<AtBounds>,
-    drain: Drain,
 }
 
 impl Acceptor {
     fn admit(&self, stream: TcpStream, client: SocketAddr) {
-        if !self.service.borrow().clients.contains(client.ip()) {
-            self.bounds.foreign.fetch_add(1, Ordering::Relaxed);
+        let Listening { service, bounds, drain, .. } = &*self.listening;
+        if !service.borrow().clients.contains(client.ip()) {
+            bounds.foreign.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let close = self.drain.over.child_token();
+        let close = drain.over.child_token();
         // All of a host's programs share its addresses.
         let counted_as = Some(client.ip()).filter(|ip| !ip.is_loopback() && !self.own.contains(&ip.to_canonical()));
         let (place, evicted) = self.connections.admit(counted_as, Instant::now(), close);
         if evicted {
-            self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
+            bounds.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        let (service, listener, drain) = (self.service.clone(), self.listener, self.drain.clone());
-        let bounds = Arc::clone(&self.bounds);
-        let connection = Connection { service, client, listener, place, bounds, drain };
+        let connection = Connection { client, place, listening: Arc::clone(&self.listening) };
+        // Boxed, so that a task is moved about without all the room that it will need.
         match self.entrance {
-            Entrance::Connect => drop(self.drain.tracker.spawn(connect::serve(stream, connection))),
-            Entrance::Sni => drop(self.drain.tracker.spawn(sni::serve(stream, connection))),
-            Entrance::Http => drop(self.drain.tracker.spawn(http::serve(stream, connection))),
+            Entrance::Connect => drop(drain.tracker.spawn(Box::pin(connect::serve(stream, connection)))),
+            Entrance::Sni => drop(drain.tracker.spawn(Box::pin(sni::serve(stream, connection)))),
+            Entrance::Http => drop(drain.tracker.spawn(Box::pin(http::serve(stream, connection)))),
         }
     }
 }

@@ -26,28 +26,33 @@ pub struct Service {
     pub http: Option<Gateway>,
 }
 
-/// A client's connection, and what surrounds it.
+/// What all connections of one listener share.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Listening {
     /// The configuration in force, whichever that is.
     pub service: watch::Receiver<Arc<Service>>,
-    pub client: SocketAddr,
-    /// The address it came in by.
-    pub listener: SocketAddr,
-    pub place: Place,
+    pub address: SocketAddr,
     pub bounds: Arc<AtBounds>,
     pub drain: Drain,
+}
+
+/// A client's connection, and where it came in.
+#[derive(Debug)]
+pub struct Connection {
+    pub client: SocketAddr,
+    pub place: Place,
+    pub listening: Arc<Listening>,
 }
 
 impl Connection {
     /// The configuration in force now.
     pub fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.borrow())
+        Arc::clone(&self.listening.service.borrow())
     }
 
     /// Whether its client is still one of `clients`, which a reload may have changed.
     pub fn may_stay(&self) -> bool {
-        self.service.borrow().clients.contains(self.client.ip())
+        self.listening.service.borrow().clients.contains(self.client.ip())
     }
 
     /// A place for a stream within this connection, which is as good as a connection of its own. Its request has come.
@@ -55,7 +60,7 @@ impl Connection {
         let now = Instant::now().into_std();
         let (place, evicted) = self.place.beside(now);
         if evicted {
-            self.bounds.evicted.fetch_add(1, Ordering::Relaxed);
+            self.listening.bounds.evicted.fetch_add(1, Ordering::Relaxed);
         }
         place.has_asked(now);
         place

@@ -4,6 +4,7 @@
 //! what it costs does not depend on how many ids are known, and it allocates nothing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::private_ids::{Binding, Knowledge, Origin};
 use super::table::{Endpoint, EndpointIndex, NotReady, Table, Zone};
@@ -25,7 +26,7 @@ pub enum Upstream {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Route<'t> {
     /// To this VPC endpoint: we answer with its addresses, and connect to them.
-    Endpoint(&'t Endpoint),
+    Endpoint(&'t Arc<Endpoint>),
     /// The name does not exist, whatever anybody else says.
     NoSuchName,
     /// To these servers for resolution.
@@ -175,7 +176,7 @@ fn known_private<'t>(
     table: &'t Table,
     zone: &'t Zone,
     label: &[u8],
-) -> Option<(Rule, &'t Endpoint, Option<&'t Origin>)> {
+) -> Option<(Rule, &'t Arc<Endpoint>, Option<&'t Origin>)> {
     let mut fitting = table.ids.of_label(label).filter(|said| said.region.is_none_or(|region| *region == zone.region));
     if let Some(first) = fitting.next() {
         // Who knows an id first need not know its endpoint.
@@ -194,7 +195,7 @@ fn known_private<'t>(
 }
 
 /// The endpoint a statement binds its id to; bindings to endpoints of other regions are passed over.
-fn bound_endpoint<'t>(table: &'t Table, zone: &Zone, statement: Knowledge<'_>) -> Option<&'t Endpoint> {
+fn bound_endpoint<'t>(table: &'t Table, zone: &Zone, statement: Knowledge<'_>) -> Option<&'t Arc<Endpoint>> {
     match statement.binding? {
         Binding::Index(EndpointIndex(index)) => table.endpoints().get(index).filter(|e| e.region == zone.region),
         Binding::Ids(ids) => ids.iter().find_map(|id| table.endpoint_with_id(&zone.region, id.as_bytes())),

@@ -123,7 +123,8 @@ pub enum TableError {
 /// The table. Build it with [`Table::new`], then set what differs from the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    endpoints: Vec<Endpoint>,
+    /// Shared, as each connection keeps the one it goes to.
+    endpoints: Vec<Arc<Endpoint>>,
     zones: Vec<Zone>,
     api_zones: Arc<ApiZones>,
     pub names: Arc<Names>,
@@ -149,6 +150,7 @@ impl Table {
             }
         }
         let api_zones = Arc::new(ApiZones::of(&zones));
+        let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Ok(Self { endpoints, zones, api_zones, names, ..Self::default() })
     }
 
@@ -170,7 +172,7 @@ impl Table {
             .ok_or_else(|| TableError::LongZone(region.clone(), suffix.to_string()))
     }
 
-    pub fn endpoints(&self) -> &[Endpoint] {
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
     }
 
@@ -186,7 +188,7 @@ impl Table {
     /// Replaces what is known of an endpoint's addresses.
     pub fn set_addresses(&mut self, EndpointIndex(index): EndpointIndex, addresses: Addresses) {
         if let Some(endpoint) = self.endpoints.get_mut(index) {
-            endpoint.addresses = addresses;
+            Arc::make_mut(endpoint).addresses = addresses;
         }
     }
 
@@ -197,7 +199,7 @@ impl Table {
     }
 
     /// The endpoint with this id in this region.
-    pub(super) fn endpoint_with_id(&self, region: &Region, id: &[u8]) -> Option<&Endpoint> {
+    pub(super) fn endpoint_with_id(&self, region: &Region, id: &[u8]) -> Option<&Arc<Endpoint>> {
         self.endpoints.iter().find(|endpoint| {
             endpoint.region == *region && endpoint.vpce_id.as_ref().is_some_and(|own| own.as_bytes() == id)
         })

@@ -82,13 +82,13 @@ pub(super) async fn serve(client: TcpStream, early: Bytes, connection: Connectio
                     patience = IDLE;
                 }
                 let (tunnel, open) = (http2_tunnel::serve(request, respond, Arc::clone(&connection)), tunnels.token());
-                connection.drain.tracker.spawn(async move {
+                connection.listening.drain.tracker.spawn(async move {
                     let _open = open;
                     tunnel.await;
                 });
                 !connection.may_stay()
             }
-            () = connection.drain.begun.cancelled(), if !ending => true,
+            () = connection.listening.drain.begun.cancelled(), if !ending => true,
             // Tunnels have been told as well; they say so to the client meanwhile.
             () = connection.place.close.cancelled(), if !ending => true,
             () = must_go.as_mut() => break,

@@ -57,7 +57,7 @@ async fn an_endpoint_is_dialled_at_its_own_port_and_the_next_address_takes_over(
     let listener = TcpListener::bind("127.0.0.12:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let dialer = dialer(Answers::new(), 443);
-    let way = || Way::Endpoint(Box::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
+    let way = || Way::Endpoint(Arc::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
     for _ in 0..4 {
         assert_eq!(dialer.dial(to(way())).await.unwrap().address, listener.local_addr().unwrap());
     }
@@ -77,7 +77,7 @@ async fn every_attempt_at_an_endpoint_s_own_port_is_told_and_none_elsewhere() {
     };
     let answers = Answers::from([(("api.example.com", Family::V4), Ok(vec![loopback(12).into()]))]);
     let dialer = Dialer { on_attempt, ..dialer(answers, port) };
-    let way = |port| Way::Endpoint(Box::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
+    let way = |port| Way::Endpoint(Arc::new(endpoint(&[loopback(11), loopback(12)], 2, port)));
     dialer.dial(to(way(port))).await.unwrap();
     let expected = [((loopback(11), port).into(), false), ((loopback(12), port).into(), true)];
     assert_eq!(std::mem::take(&mut *lock(&told)), expected);

@@ -88,7 +88,7 @@ async fn send(
         let words = format!("{} is no longer in clients: add its network there", client.connection.client.ip());
         return Err(Refusal::new(Cause::NotAllowed, words));
     }
-    let port = client.connection.listener.port();
+    let port = client.connection.listening.address.port();
     let destination = destination(&request.fields, port)?;
     record.access.asked_for(destination);
     agrees_with_server_name(&service, client, &destination)?;

@@ -48,7 +48,7 @@ struct Asked {
 pub(super) async fn serve(connection: (Source, Writer), client: &Client) {
     let (mut next, mut patience) = (Some(connection), Patience { ordinary: HEAD, last_call: LAST_CALL.0 });
     while let Some((mut source, writer)) = next.take() {
-        let asked = match next_head(&mut source, patience, &client.connection.drain.begun).await {
+        let asked = match next_head(&mut source, patience, &client.connection.listening.drain.begun).await {
             Ok(None) => return,
             Ok(Some(head)) => {
                 client.connection.place.has_asked(std::time::Instant::now());
@@ -157,7 +157,7 @@ async fn answer(
             _ => refused(&too_early(), record),
         },
     };
-    let ending = client.connection.drain.begun.is_cancelled() || !client.is_welcome();
+    let ending = client.connection.listening.drain.begun.is_cancelled() || !client.is_welcome();
     let keep = version == Version::Http11 && !last && !changes && reading.is_here() && !ending;
     Reply { method, version, keep }.send(response, reading, writer).await
 }

@@ -50,7 +50,7 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// Serves a connection until its end.
 pub(super) async fn serve(stream: TlsStream<TcpStream>, client: Arc<Client>) {
-    let activity = Arc::new(Activity::new(client.connection.drain.begun.child_token()));
+    let activity = Arc::new(Activity::new(client.connection.listening.drain.begun.child_token()));
     let service = service_fn(|request| {
         client.connection.place.has_asked(std::time::Instant::now());
         let (client, activity) = (Arc::clone(&client), Arc::clone(&activity));

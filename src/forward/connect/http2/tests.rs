@@ -14,7 +14,7 @@ use super::*;
 use crate::forward::access::Journal;
 use crate::forward::dial::Dialer;
 use crate::forward::router::Router;
-use crate::forward::service::{AtBounds, Drain, Service};
+use crate::forward::service::{AtBounds, Drain, Listening, Service};
 use crate::forward::{AddressRules, Destinations, Others};
 use crate::policy::{Names, Networks, Table};
 use crate::tcp_listener::{Bounds, Connections};
@@ -75,7 +75,8 @@ async fn a_tunnel_counts_as_a_connection_and_the_one_still_for_longest_is_reset_
     let (place, _) = all.admit(Some(address.ip()), now.into_std(), CancellationToken::new());
     let bounds = Arc::new(AtBounds::default());
     let (bounds_too, drain) = (Arc::clone(&bounds), Drain::default());
-    let connection = Connection { service, client: address, listener: address, place, bounds: bounds_too, drain };
+    let listening = Arc::new(Listening { service, address, bounds: bounds_too, drain });
+    let connection = Connection { client: address, place, listening };
     let served = tokio::spawn(serve(near, Bytes::new(), connection, now + Duration::from_secs(60)));
     let (mut client, connection) = handshake(client.unwrap()).await.unwrap();
     let connection = tokio::spawn(connection);

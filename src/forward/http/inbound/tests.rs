@@ -12,7 +12,7 @@ use super::*;
 use crate::forward::access::Journal;
 use crate::forward::http::source::halves;
 use crate::forward::router::Router;
-use crate::forward::service::{Connection, Drain, Service};
+use crate::forward::service::{Connection, Drain, Listening, Service};
 use crate::forward::{AddressRules, Destinations, Dialer, Others};
 use crate::policy::{Names, Networks, Table};
 use crate::tcp_listener::{Bounds, Connections};
@@ -52,7 +52,8 @@ fn connect() -> Connected {
     let drain = Drain::default();
     let stop = drain.begun.clone();
     let bounds = Arc::default();
-    let connection = Connection { service, client: address, listener: address, place, bounds, drain };
+    let listening = Arc::new(Listening { service, address, bounds, drain });
+    let connection = Connection { client: address, place, listening };
     let (client, near) = tokio::io::duplex(64 * 1024);
     let serving = tokio::spawn(async move {
         serve(halves(near), &Client { connection, server_name: None }).await;

@@ -51,7 +51,7 @@ async fn a_connection_belongs_to_its_name_its_way_and_its_protocols() {
     let endpoint = |label: &str| {
         let vpce_id = Some(label.parse().unwrap());
         let region = "us-east-1".parse().unwrap();
-        Way::Endpoint(Box::new(Endpoint { region, vpce_id, addresses: Addresses::default(), port: 443 }))
+        Way::Endpoint(Arc::new(Endpoint { region, vpce_id, addresses: Addresses::default(), port: 443 }))
     };
     let keys = [
         key("a"),
