@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::{Either, select};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,7 +20,7 @@ use super::address::AddressRules;
 use super::dead::DeadAddresses;
 use super::own::OwnConnections;
 use super::permit::{Permit, Way};
-use super::race::{self, Attempt, AttemptEnd, Failure};
+use super::race::{self, Attempt, AttemptEnd, Failure, Late};
 use super::refusal::{Cause, Refusal};
 use crate::egress_proxy::{EgressError, EgressProxy, Host};
 use crate::policy::{Endpoint, Family, HostName, Upstream};
@@ -175,12 +175,10 @@ impl Dialer {
         if found.now.iter().any(|address| self.addresses.is_our_own(*address)) {
             return Err(refused(Cause::Loop, "this is a listener of this forwarder: name another proxy".to_owned()));
         }
-        let late = found.late;
-        found.late = async move {
-            let addresses: Vec<SocketAddr> = late.await;
+        let not_ours = |addresses: Vec<SocketAddr>| {
             addresses.into_iter().filter(|address| !self.addresses.is_our_own(*address)).collect()
-        }
-        .boxed();
+        };
+        found.late = found.late.map(|late| late.map(not_ours).boxed());
         let (stream, address) = self.first(found, None).await.map_err(|failure| match failure {
             Some((address, error)) => refused(Cause::ParentProxy, format!("{address}: {error}")),
             None => refused(Cause::ParentProxy, "its name has no address".to_owned()),
@@ -200,7 +198,8 @@ impl Dialer {
             let pass = |address: &SocketAddr| check(address).map_err(|refusal| *lock(&refused) = Some(refusal)).is_ok();
             addresses.into_iter().filter(pass).collect::<Vec<_>>()
         };
-        let found = Found { now: allowed(found.now), late: found.late.map(&allowed).boxed() };
+        let late = found.late.map(|late| late.map(&allowed).boxed());
+        let found = Found { now: allowed(found.now), late };
         self.first(found, permit.way.endpoint()).await.map_err(|failed| match failed {
             Some((address, error)) => failure(permit, address, &error),
             None => lock(&refused).take().unwrap_or_else(|| no_address(permit)),
@@ -264,7 +263,7 @@ impl Dialer {
             Some(other.as_mut().await)
         };
         let Some(second) = second else {
-            return Ok(Found { now: candidates(first), late: other.map(candidates).boxed() });
+            return Ok(Found { now: candidates(first), late: Some(other.map(candidates).boxed()) });
         };
         let (v6, v4) = if is_v6 { (first, second) } else { (second, first) };
         let error = match (&v6, &v4) {
@@ -283,12 +282,12 @@ impl Dialer {
 /// Addresses to dial, and those that are not known yet.
 struct Found<'d> {
     now: Vec<SocketAddr>,
-    late: BoxFuture<'d, Vec<SocketAddr>>,
+    late: Option<Late<'d>>,
 }
 
 impl Found<'_> {
     fn now(now: Vec<SocketAddr>) -> Self {
-        Self { now, late: std::future::ready(Vec::new()).boxed() }
+        Self { now, late: None }
     }
 }
 

@@ -2,14 +2,14 @@
 //! the first that answers.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::FusedFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -53,34 +53,33 @@ pub enum AttemptEnd<'e> {
 /// The first failure, where all have failed; `None` where there is no address.
 pub(super) async fn connect(
     addresses: Vec<SocketAddr>,
-    late: impl Future<Output = Vec<SocketAddr>>,
+    mut late: Option<Late<'_>>,
     over: impl Fn(Attempt<'_>),
 ) -> Result<(TcpStream, SocketAddr), Option<Failure>> {
-    let (mut waiting, mut late) = (VecDeque::from(addresses), pin!(late.fuse()));
-    let (mut attempts, mut pending) = (FuturesUnordered::new(), Vec::with_capacity(2));
+    let (mut waiting, mut pending) = (VecDeque::from(addresses), Vec::with_capacity(1));
     let (mut first_failure, mut left, mut next_at) = (None, MAX_ATTEMPTS, Instant::now());
     loop {
-        let ready = attempts.is_empty() || next_at <= Instant::now();
+        let ready = pending.is_empty() || next_at <= Instant::now();
         if let Some(next) = ready.then(|| waiting.pop_front()).flatten().filter(|_| left > 0) {
-            (left, next_at) = (left - 1, Instant::now() + ATTEMPT_DELAY);
-            pending.push((next, Instant::now()));
-            attempts.push(attempt(next));
+            let begun = Instant::now();
+            (left, next_at) = (left - 1, begun + ATTEMPT_DELAY);
+            pending.push(Pending { address: next, begun, attempt: Box::pin(attempt(next, begun)) });
         }
         let outcome = tokio::select! {
-            Some(outcome) = attempts.next() => outcome,
+            outcome = poll_fn(|context| first_over(&mut pending, context)), if !pending.is_empty() => outcome,
             () = sleep_until(next_at), if !waiting.is_empty() && left > 0 => continue,
-            more = &mut late, if !late.is_terminated() => {
+            more = poll_fn(|context| poll_late(&mut late, context)), if late.is_some() => {
                 waiting.extend(more);
                 continue;
             }
             else => return Err(first_failure),
         };
-        pending.retain(|(address, _)| *address != outcome.address);
         let Outcome { address, begun, stream } = outcome;
         match stream {
             Ok(stream) => {
                 over(Attempt { address, begun, end: AttemptEnd::Connected });
-                for (address, begun) in pending.into_iter().filter(|(_, begun)| begun.elapsed() >= ATTEMPT_DELAY) {
+                let overtaken = pending.iter().filter(|one| one.begun.elapsed() >= ATTEMPT_DELAY);
+                for &Pending { address, begun, .. } in overtaken {
                     over(Attempt { address, begun, end: AttemptEnd::Overtaken });
                 }
                 return Ok((stream, address));
@@ -111,14 +110,41 @@ fn lacks(error: &io::Error, has_source: impl FnOnce() -> bool) -> bool {
     }
 }
 
+/// Addresses that are not known yet.
+pub(super) type Late<'l> = BoxFuture<'l, Vec<SocketAddr>>;
+
+/// An attempt under way.
+struct Pending<F> {
+    address: SocketAddr,
+    begun: Instant,
+    attempt: Pin<Box<F>>,
+}
+
+/// The first attempt that is over. There are few, and mostly one.
+fn first_over(pending: &mut Vec<Pending<impl Future<Output = Outcome>>>, context: &mut Context<'_>) -> Poll<Outcome> {
+    for at in 0..pending.len() {
+        if let Poll::Ready(outcome) = pending[at].attempt.as_mut().poll(context) {
+            pending.swap_remove(at);
+            return Poll::Ready(outcome);
+        }
+    }
+    Poll::Pending
+}
+
+fn poll_late(late: &mut Option<Late<'_>>, context: &mut Context<'_>) -> Poll<Vec<SocketAddr>> {
+    let Some(found) = late else { return Poll::Pending };
+    let more = ready!(found.as_mut().poll(context));
+    *late = None;
+    Poll::Ready(more)
+}
+
 struct Outcome {
     address: SocketAddr,
     begun: Instant,
     stream: io::Result<TcpStream>,
 }
 
-async fn attempt(address: SocketAddr) -> Outcome {
-    let begun = Instant::now();
+async fn attempt(address: SocketAddr, begun: Instant) -> Outcome {
     let stream = timeout(CONNECT, TcpStream::connect(address)).await;
     Outcome { address, begun, stream: stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) }
 }
@@ -145,10 +171,6 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-
-    fn nothing() -> impl Future<Output = Vec<SocketAddr>> {
-        std::future::ready(Vec::new())
-    }
 
     async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -179,7 +201,7 @@ mod tests {
             };
             told.lock().unwrap().push((attempt.address, end));
         };
-        let (_, address) = connect(addresses, nothing(), over).await.unwrap();
+        let (_, address) = connect(addresses, None, over).await.unwrap();
         (address, told.into_inner().unwrap())
     }
 
@@ -207,7 +229,7 @@ mod tests {
     async fn an_attempt_that_nobody_waits_for_any_more_is_told_of_by_no_word() {
         let (_queue, _listener, silent) = silent().await;
         let told = Mutex::new(Vec::new());
-        let given_up = connect(vec![silent], nothing(), |attempt| told.lock().unwrap().push(attempt.address));
+        let given_up = connect(vec![silent], None, |attempt| told.lock().unwrap().push(attempt.address));
         assert!(timeout(ATTEMPT_DELAY * 2, given_up).await.is_err());
         assert!(told.lock().unwrap().is_empty(), "a client that goes says nothing of the address");
     }
@@ -221,7 +243,7 @@ mod tests {
             sleep(Duration::from_millis(120)).await;
             vec![good]
         };
-        let (_, address) = connect(vec![refused], late, |_| ()).await.unwrap();
+        let (_, address) = connect(vec![refused], Some(Box::pin(late)), |_| ()).await.unwrap();
         assert_eq!(address, good);
     }
 
@@ -229,9 +251,9 @@ mod tests {
     async fn when_all_fail_the_first_failure_is_the_reason() {
         let (closed, refused) = listener().await;
         drop(closed);
-        let (address, error) = connect(vec![refused], nothing(), |_| ()).await.unwrap_err().unwrap();
+        let (address, error) = connect(vec![refused], None, |_| ()).await.unwrap_err().unwrap();
         assert_eq!((address, error.kind()), (refused, io::ErrorKind::ConnectionRefused));
-        assert!(connect(Vec::new(), nothing(), |_| ()).await.unwrap_err().is_none());
+        assert!(connect(Vec::new(), None, |_| ()).await.unwrap_err().is_none());
     }
 
     #[test]

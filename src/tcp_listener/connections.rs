@@ -4,12 +4,12 @@
 //! sent one, the one in which nothing has moved for longest. A stream within a connection that costs as much as a
 //! connection counts as one ([`Place::beside`]).
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use tokio_util::sync::CancellationToken;
 
 /// How many connections a listener holds at most.

@@ -3,6 +3,7 @@
 //!
 //! Used by `relay`. A pipe costs two descriptors and four system calls, which a short exchange would pay for nothing.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -63,7 +64,7 @@ enum Next {
 async fn copy(from: &TcpStream, to: &TcpStream, counter: Counter<'_>) -> Result<Next, Broken> {
     let mut copied = 0;
     while copied < STREAK {
-        from.readable().await.map_err(|_| Broken::Reader)?;
+        poll_fn(|context| from.poll_read_ready(context)).await.map_err(|_| Broken::Reader)?;
         let Some(Passed { read, left }) = pass(from, to)? else { continue };
         if read == 0 {
             return Ok(Next::End);
