@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::refusal::{Cause, Refusal};
+use crate::policy::canonical;
 
 /// What comes back does so at once; a ClientHello may take a moment to be whole.
 const REMEMBERED: Duration = Duration::from_secs(2);
@@ -79,11 +80,6 @@ fn destination(stream: &TcpStream) -> Option<SocketAddr> {
     let original = socket.original_dst_v4().or_else(|_| socket.original_dst_v6());
     let original = original.ok().and_then(|address| address.as_socket());
     original.or_else(|| stream.local_addr().ok()).map(canonical)
-}
-
-/// As an IPv4 socket has it, where a listener for both families has it as IPv6.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod table;
 pub use api_zones::ApiZones;
 pub use host_name::{HostName, HostNameError};
 pub use identifiers::{ApiId, IdentifierError, Region, VpceId};
-pub use networks::{Family, Network, NetworkError, Networks, as_seen_from_here, is_globally_routable};
+pub use networks::{Family, Network, NetworkError, Networks, as_seen_from_here, canonical, is_globally_routable};
 pub use partition::{Partition, SpecialForm, special_form};
 pub use private_ids::{Binding, Knowledge, Origin, PrivateIds, Statements};
 pub use route::{Decision, Route, Rule, Upstream, route};

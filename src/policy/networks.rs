@@ -157,6 +157,11 @@ pub fn as_seen_from_here(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// An address as an IPv4 peer has it, where a socket for both families has it as IPv6.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Whether an address can be reached from anywhere on the internet.
 pub fn is_globally_routable(address: IpAddr) -> bool {
     match address.to_canonical() {

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import processes
+from . import machine, processes
 
 PARTS = ("dns", "forward")
 
@@ -57,6 +57,7 @@ def main():
         return
     chosen.only = pick(chosen.only, part.contestants(), "contestant")
     chosen.workloads = pick(chosen.workloads, part.workloads(), "workload")
+    machine.forget(chosen.sidegate)
     records = []
     with processes.stopped_at_the_end():
         for record in part.measure(chosen):

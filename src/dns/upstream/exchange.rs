@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dns::wire::{HEADER, Malformed, flag, put_u16, rcode, u16_at};
 use crate::egress_proxy::EgressError;
+use crate::policy::canonical;
 
 /// Why a server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -132,11 +133,6 @@ impl OwnSockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address);
         OwnSocket { address, all: self.clone() }
     }
-}
-
-/// The address as its peer sees it: an IPv6 socket that talks to an IPv4 one has an IPv4 address there.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl Drop for OwnSocket {
