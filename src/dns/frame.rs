@@ -7,14 +7,21 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Collects whole messages from a stream, however it splits them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
+    /// Octets there is room for at each read.
+    at_once: usize,
     buffer: Vec<u8>,
     /// How much of the buffer was handed out.
     taken: usize,
 }
 
 impl FrameReader {
+    /// One that reads up to so many octets at once, and holds as many once it has read.
+    pub fn reading(at_once: usize) -> Self {
+        Self { at_once, buffer: Vec::new(), taken: 0 }
+    }
+
     /// The next message; `None` where the stream ends between messages. Cancel safe: nothing read is lost.
     ///
     /// # Errors
@@ -26,6 +33,7 @@ impl FrameReader {
             }
             self.buffer.drain(..self.taken);
             self.taken = 0;
+            self.buffer.reserve(self.at_once);
             if stream.read_buf(&mut self.buffer).await? == 0 {
                 let ended = if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
                 return ended;
@@ -79,7 +87,7 @@ mod tests {
         let sent: Vec<u8> = [&b"first"[..], b"", b"third"].iter().flat_map(|message| frame(message)).collect();
         for split in 0..sent.len() {
             let mut stream = sent[..split].chain(&sent[split..]);
-            let mut reader = FrameReader::default();
+            let mut reader = FrameReader::reading(7);
             for expected in [&b"first"[..], b"", b"third"] {
                 assert_eq!(reader.next(&mut stream).await.unwrap(), Some(expected), "split at {split}");
             }
@@ -89,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_ends_within_a_message_is_an_error() {
-        let mut reader = FrameReader::default();
+        let mut reader = FrameReader::reading(7);
         let error = reader.next(&mut &frame(b"message")[..5]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }

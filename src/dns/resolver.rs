@@ -219,7 +219,7 @@ impl Resolver {
         let _ = self.flight(question, upstream, None);
     }
 
-    /// Goes on with a question whose first datagram is on its way; whoever waits for it joins by [`Resolver::answer`].
+    /// Goes on with a question that was sent to one server already; whoever waits for it joins by [`Resolver::answer`].
     pub fn go_on(self: &Arc<Self>, question: &Question, upstream: Upstream, first: First) {
         // At the bound whoever joins is told.
         let _ = self.flight(question, upstream, Some(first));

@@ -78,7 +78,7 @@ pub(super) async fn connect(
         match stream {
             Ok(stream) => {
                 over(Attempt { address, begun, end: AttemptEnd::Connected });
-                let overtaken = pending.iter().filter(|one| one.begun.elapsed() >= ATTEMPT_DELAY);
+                let overtaken = pending.iter().filter(|one| one.is_overtaken_by(address, begun));
                 for &Pending { address, begun, .. } in overtaken {
                     over(Attempt { address, begun, end: AttemptEnd::Overtaken });
                 }
@@ -118,6 +118,13 @@ struct Pending<F> {
     address: SocketAddr,
     begun: Instant,
     attempt: Pin<Box<F>>,
+}
+
+impl<F> Pending<F> {
+    /// Whether it was tried well before the one that has accepted. The same address may be there twice.
+    fn is_overtaken_by(&self, winner: SocketAddr, begun: Instant) -> bool {
+        self.address != winner && self.begun + ATTEMPT_DELAY <= begun
+    }
 }
 
 /// The first attempt that is over. There are few, and mostly one.
@@ -223,6 +230,19 @@ mod tests {
         assert_eq!(address, good);
         let overtaken = (silent, "Overtaken".to_owned());
         assert_eq!(told, [(good, "Connected".to_owned()), overtaken], "the next client need not wait for it");
+    }
+
+    /// Who is slow to accept is no worse for another that was tried after it.
+    #[test]
+    fn only_who_was_tried_long_before_the_first_to_accept_is_overtaken_and_never_the_same_address() {
+        let (one, other) = ("10.0.0.1:443".parse().unwrap(), "10.0.0.2:443".parse().unwrap());
+        let begun = Instant::now();
+        let pending = |address, after| Pending { address, begun: begun + after, attempt: Box::pin(async {}) };
+        let later = Duration::from_millis(250);
+        assert!(pending(other, Duration::ZERO).is_overtaken_by(one, begun + later));
+        assert!(!pending(other, later).is_overtaken_by(one, begun), "it was tried later");
+        assert!(!pending(other, later / 2).is_overtaken_by(one, begun + later), "it was tried a moment before");
+        assert!(!pending(one, Duration::ZERO).is_overtaken_by(one, begun + later), "it has just accepted");
     }
 
     #[tokio::test]

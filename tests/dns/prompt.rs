@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -183,7 +183,8 @@ async fn a_server_that_goes_away_is_passed_over_at_once() {
         let gate = prompt(way, &[&going, &next]).await;
         let address = going.address;
         drop(going);
-        until("its port is closed", || async { std::net::UdpSocket::bind(address).is_ok() }).await;
+        let is_free = || std::net::UdpSocket::bind(address).is_ok() && std::net::TcpListener::bind(address).is_ok();
+        until("its ports are closed", || async { is_free() }).await;
         let started = Instant::now();
         for name in ["a.example.com", "b.example.com", "c.example.com"] {
             assert_eq!(data(&gate.ask(&ask(name)).await), ["192.0.2.1"]);
@@ -248,21 +249,39 @@ async fn a_new_table_that_routes_an_answers_names_as_before_costs_no_datagram() 
     }
 }
 
-/// The worker and the resolver must not both ask.
+/// The worker asks nothing that the resolver is asking.
 #[tokio::test]
-async fn who_asks_over_tcp_what_a_datagram_asks_too_has_the_same_answer() {
-    let replies = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&replies);
-    let upstream = known_and(move |asked| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        vec![Action::Wait(Duration::from_millis(100)), Action::Reply(good(&asked.query))]
-    })
-    .await;
+async fn who_asks_by_a_datagram_what_is_asked_over_tcp_already_waits_for_the_same_answer() {
+    let upstream =
+        known_and(|asked| vec![Action::Wait(Duration::from_millis(200)), Action::Reply(good(&asked.query))]).await;
     let gate = prompt("udp", &[&upstream]).await;
-    let both = [ask("www.example.com"), ask("www.example.com")];
-    let (over_tcp, over_udp): (Message, Message) = tokio::join!(gate.ask_tcp(&both[0]), gate.ask(&both[1]));
+    let question = ask("www.example.com");
+    let over_udp = async {
+        until("it is asked", || async { times(&upstream, "www.example.com") == 1 }).await;
+        gate.ask(&question).await
+    };
+    let (over_tcp, over_udp): (Message, Message) = tokio::join!(gate.ask_tcp(&question), over_udp);
     assert_eq!((data(&over_tcp), data(&over_udp)), (vec!["192.0.2.1".into()], vec!["192.0.2.1".into()]));
-    assert!(replies.load(Ordering::Relaxed) <= 2);
+    assert_eq!(times(&upstream, "www.example.com"), 1);
+}
+
+/// All else here would hold as well if the resolver asked from the beginning.
+#[tokio::test]
+async fn it_is_the_worker_that_asks_a_prompt_server_and_the_resolver_after_a_while() {
+    for way in WAYS {
+        let upstream =
+            known_and(|asked| vec![Action::Wait(Duration::from_millis(600)), Action::Reply(good(&asked.query))]).await;
+        let gate = prompt(way, &[&upstream]).await;
+        let resolver = Arc::clone(&gate.plane.service().borrow().resolver);
+        let under_way = || (resolver.direct().load(Ordering::Relaxed), resolver.in_flight());
+        let question = ask("www.example.com");
+        let seen = async {
+            until("the worker asks", || async { under_way() == (1, 1) }).await;
+            until("the resolver goes on with it", || async { under_way() == (1, 2) }).await;
+        };
+        let (reply, ()) = tokio::join!(gate.ask(&question), seen);
+        assert_eq!((data(&reply), times(&upstream, "www.example.com")), (vec!["192.0.2.1".to_owned()], 1), "{way}");
+    }
 }
 
 /// What is known of a server goes for its transport: where a stream is configured, no datagram leaves.

@@ -231,17 +231,22 @@ impl Asking {
         let mut buffer = mem::take(&mut self.buffer);
         for _ in 0..MAX_IN_TURN {
             match self.ports.receive(port, &mut buffer) {
-                Some(Ok((number, length))) => {
+                Ok(Some((number, length))) => {
                     let received = &buffer[..length];
                     if !self.land(number, received, replies, now) {
                         self.conclude(number, Ok(received.to_vec()));
                     }
                 }
-                None => break,
-                Some(Err(error)) => {
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
                     self.fail(port, &error);
                     break;
                 }
+            }
+            // What else is there is reported again.
+            if self.ports.is_idle(port) {
+                break;
             }
         }
         self.buffer = buffer;

@@ -31,6 +31,12 @@ impl Poller {
         Ok(epoll::add(&self.0, descriptor, EventData::new_u64(number), EventFlags::IN)?)
     }
 
+    /// Reports a descriptor no more, though it stays open.
+    pub(super) fn remove(&self, descriptor: impl AsFd) {
+        // It fails only where it was not reported.
+        let _ = epoll::delete(&self.0, descriptor);
+    }
+
     /// Those that have something to read now.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ pub(super) const LAST_SILENCE: Duration = Duration::from_millis(50);
 const LAST_READS: usize = 1024;
 /// Queries of one connection that may wait for an upstream; beyond that nothing more is read from it.
 const MAX_WAITING: usize = 64;
+/// Octets read at a time: a dozen queries.
+const READ_AT_ONCE: usize = 1024;
 /// Replies are gathered up to this size before they are written.
 const WRITE_AT: usize = 16 * 1024;
 
@@ -53,7 +55,7 @@ impl Stream {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
         let Connection { place, stop, .. } = &self.connection;
         let (mut read, mut write) = tokio::io::split(stream);
-        let mut frames = FrameReader::default();
+        let mut frames = FrameReader::reading(READ_AT_ONCE);
         let mut waiting: FuturesUnordered<Waiting> = FuturesUnordered::new();
         let mut replies = Vec::new();
         let mut reply = Vec::new();

@@ -100,7 +100,7 @@ impl Health {
         self.smoothed.unwrap_or(UNKNOWN) + PENALTY * self.failures
     }
 
-    /// Whether it answers so soon, and so surely, that a first datagram to it can be sent without further ado.
+    /// Whether it answers so soon, and so surely, that a listener may ask it by itself, without further ado.
     pub fn is_prompt(&self) -> bool {
         self.failures == 0 && self.smoothed.is_some_and(|smoothed| smoothed < PROMPT)
     }

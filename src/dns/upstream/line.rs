@@ -21,8 +21,9 @@ use super::exchange::AskError;
 use super::peer::Peer;
 use crate::dns::question::Question;
 
-/// The longest that a reply is waited for: by then the resolver, which is asked beside it, has given up too.
-const WITHIN: Duration = Duration::from_secs(4);
+/// The longest that a reply is waited for: by then the resolver, which may have been handed the question after 300 ms and has
+/// four seconds from there, has given up too.
+const WITHIN: Duration = Duration::from_millis(4500);
 
 /// What whoever asks knows a question by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,11 @@ impl Line {
         Self { queries, next: Vec::new(), _task: AbortOnDropHandle::new(task) }
     }
 
+    /// Whether nobody asks any more what is sent by it: its task ends with it, with the runtime, or by a panic.
+    pub fn is_dead(&self) -> bool {
+        self.queries.is_closed()
+    }
+
     /// Takes a query for the next [`Line::flush`].
     pub fn ask(&mut self, ticket: Ticket, query: Vec<u8>) {
         self.next.push((ticket, query));
@@ -102,7 +108,7 @@ impl Line {
     /// Sends what was asked since the last time.
     pub fn flush(&mut self) {
         if !self.next.is_empty() {
-            // The task ends with the line alone, or with the runtime.
+            // Of a dead line they are handed over in time.
             let _ = self.queries.send(mem::take(&mut self.next));
         }
     }

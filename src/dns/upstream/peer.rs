@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// Asks, and keeps the outcome. What the server refuses to do is an error like silence; whatever it says about the
-    /// name itself, SERVFAIL included, is an answer. Who has sent the first datagram already says so by `sent`.
+    /// name itself, SERVFAIL included, is an answer. Who has sent the query already says so by `sent`.
     pub async fn ask(
         &self,
         question: &Question,

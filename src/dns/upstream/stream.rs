@@ -28,6 +28,9 @@ const IN_FLIGHT: usize = 512;
 /// Queries that nobody waits for any more count among them no longer than this, if any reply comes.
 const TIDY: Duration = Duration::from_secs(1);
 
+/// Octets of replies read at a time.
+const AT_ONCE: usize = 16 * 1024;
+
 type Reply = Result<Vec<u8>, AskError>;
 
 struct Exchange {
@@ -112,22 +115,35 @@ async fn exchange(connection: &mpsc::Sender<Exchange>, query: &[u8]) -> Reply {
     answer.await.unwrap_or(Err(AskError::Closed))
 }
 
-/// Carries queries and replies until the connection fails or is idle. What has come by then is written, and read, at once:
-/// a record of TLS and a system call for many queries.
+/// Drives a connection until it fails or is idle.
 async fn drive(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     mut exchanges: mpsc::Receiver<Exchange>,
     _own: OwnSocket,
 ) {
-    let (mut new, mut queries) = (Vec::new(), Vec::new());
-    let mut replies = FrameReader::default();
     let mut waiting = Waiting::new();
+    carry(&mut stream, &mut exchanges, &mut waiting).await;
+    // Before those who wait are told: whoever asks by then asks by another connection.
+    exchanges.close();
+}
+
+/// Carries queries and replies. What has come by then is written, and read, at once: a record of TLS and a system call for
+/// many queries.
+async fn carry(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    exchanges: &mut mpsc::Receiver<Exchange>,
+    waiting: &mut Waiting,
+) {
+    let (mut new, mut queries) = (Vec::new(), Vec::new());
+    let mut replies = FrameReader::reading(AT_ONCE);
     let mut progress = Instant::now();
     let alarm = sleep_until(progress + IDLE);
     tokio::pin!(alarm);
     loop {
         let room = IN_FLIGHT - waiting.count().min(IN_FLIGHT);
         tokio::select! {
+            // In this order: what has come by now is no silence.
+            biased;
             count = exchanges.recv_many(&mut new, room), if room > 0 => {
                 if count == 0 {
                     return;
@@ -144,7 +160,7 @@ async fn drive(
                     return;
                 }
             }
-            reply = replies.next(&mut stream) => {
+            reply = replies.next(stream) => {
                 let Ok(Some(reply)) = reply else { return };
                 waiting.deliver(reply);
                 while let Some(reply) = replies.next_buffered() {

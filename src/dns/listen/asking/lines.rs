@@ -33,6 +33,8 @@ impl Lines {
         ticket: Ticket,
         query: Vec<u8>,
     ) -> io::Result<()> {
+        // One whose task has ended would leave its questions unasked.
+        self.open.retain(|(_, line)| !line.is_dead());
         let at = match self.open.iter().position(|(of, _)| Arc::ptr_eq(of, peer)) {
             Some(at) => at,
             None => {
@@ -62,5 +64,14 @@ impl Lines {
 
     pub(super) fn received(&self) -> Vec<Received> {
         self.inbox.as_ref().map(|inbox| inbox.take()).unwrap_or_default()
+    }
+}
+
+impl Drop for Lines {
+    /// The tasks hold the inbox for a moment longer, and nobody reads it any more.
+    fn drop(&mut self) {
+        if let Some(inbox) = &self.inbox {
+            self.poller.remove(&**inbox);
+        }
     }
 }

@@ -53,19 +53,17 @@ impl Ports {
         self.open[port].send(query, number)
     }
 
-    /// What has come to a port for one of its questions: its number, and how much of `buffer` it takes. `None` if nothing has,
-    /// or nobody waits.
-    pub(super) fn receive(&mut self, port: usize, buffer: &mut [u8]) -> Option<io::Result<(usize, usize)>> {
-        let open = self.open.get_mut(port)?;
-        while !open.is_idle() {
-            match open.receive(buffer) {
-                Ok(Some(received)) => return Some(Ok(received)),
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        None
+    /// As [`Port::receive`]: one datagram, whether anybody waits or not, as the poller reports a port until it is read empty.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there, or no such port; else what the network says of the server.
+    pub(super) fn receive(&mut self, port: usize, buffer: &mut [u8]) -> io::Result<Option<(usize, usize)>> {
+        self.open.get_mut(port).map_or_else(|| Err(io::ErrorKind::WouldBlock.into()), |open| open.receive(buffer))
+    }
+
+    /// Whether nobody waits at a port.
+    pub(super) fn is_idle(&self, port: usize) -> bool {
+        self.open.get(port).is_none_or(Port::is_idle)
     }
 
     /// The questions that wait at a port by which none leaves any more.
@@ -87,5 +85,46 @@ impl Ports {
         if !is_current && self.open.get(port).is_some_and(Port::is_idle) {
             self.open.remove(port);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::listen::poller::Ready;
+    use crate::dns::question::Question;
+    use crate::roots;
+
+    /// A reply that comes twice, or too late, would keep the worker awake for as long as it waits for anything else.
+    #[test]
+    fn what_comes_to_a_port_where_nobody_waits_is_read() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let tls = Arc::new(roots::trusting_nobody().unwrap());
+        let (peer, own) = (format!("udp://{address}").parse().unwrap(), OwnSockets::default());
+        let peer = Arc::new(Peer::new(peer, &tls, None, own.clone()).unwrap());
+        let poller = Arc::new(Poller::new().unwrap());
+        let mut ports = Ports::new(Arc::clone(&poller), own);
+        let port = ports.current(&peer, address, Instant::now()).unwrap();
+        ports.send(port, Question::new("www.example.com".parse().unwrap(), 1).to_wire(true), 0).unwrap();
+
+        let mut buffer = [0; 512];
+        let (length, from) = server.recv_from(&mut buffer).unwrap();
+        buffer[2] |= 0x80;
+        (0..2).for_each(|_| assert_eq!(server.send_to(&buffer[..length], from).unwrap(), length));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut received = Vec::new();
+        let mut ready = Ready::new();
+        while received.len() < 2 && Instant::now() < deadline {
+            poller.ready(&mut ready).unwrap();
+            received.extend(ready.iter().filter_map(|_| ports.receive(port, &mut buffer).ok()));
+        }
+        assert_eq!(received, [Some((0, length)), None]);
+        assert!(ports.is_idle(port));
+        poller.ready(&mut ready).unwrap();
+        assert!(ready.is_empty(), "it would be reported for ever");
     }
 }
