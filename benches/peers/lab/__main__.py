@@ -8,9 +8,10 @@ import argparse
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 
-from . import machine, processes
+from . import processes
 
 PARTS = ("dns", "forward")
 
@@ -57,11 +58,11 @@ def main():
         return
     chosen.only = pick(chosen.only, part.contestants(), "contestant")
     chosen.workloads = pick(chosen.workloads, part.workloads(), "workload")
-    machine.forget(chosen.sidegate)
     records = []
+    run = f"{time.time():.0f}"
     with processes.stopped_at_the_end():
         for record in part.measure(chosen):
-            record = {"part": chosen.part, **record}
+            record = {"part": chosen.part, "run": run, **record}
             records.append(record)
             if chosen.out:
                 with chosen.out.open("a", encoding="utf-8") as out:

@@ -4,6 +4,7 @@ All run while one of them has its turn, so that the samples of a round lie a few
 """
 
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Lab:
     def warm(self, port):
         self.load(port, "all", WARMING, "udp", 20)
 
-    def sample(self, process, port, workload):
+    def sample(self, process, port, workload, idlers):
         """One sample, and what was used meanwhile, as one record."""
 
         def work():
@@ -100,10 +101,12 @@ class Lab:
             return self.load(port, workload.questions, self.options.secs, workload.way, workload.value, unique)
 
         before = (lambda: self.warm(port)) if workload.needs == "cache" else None
-        result, usage = machine.sample(work, process.pid, self.options, [self.upstreams[workload.upstream].pid], before)
+        helpers = [self.upstreams[workload.upstream].pid]
+        result, usage = machine.sample(work, process.pid, self.options, helpers, idlers, before)
+        if process.poll() is not None or not result["answered"]:
+            raise OSError(f"has stopped, or answers nothing: {process.returncode}")
         used = usage.user + usage.system
-        cost = used / result["answered"] * 1e6 if result["answered"] else None
-        return {**result, **usage.record(), "cpu_us": cost, "noise": usage.noise}
+        return {**result, **usage.record(), "cpu_us": used / result["answered"] * 1e6, "noise": usage.noise}
 
     def start(self, way, name):
         """A contestant that has just started, and the seconds to its first answer; `None` if there is none."""
@@ -121,10 +124,12 @@ class Lab:
             return None
         return process, first
 
-    def starts(self):
-        """How long each takes to its first answer, and the memory it has then."""
-        for way, name in self.commands:
+    def starts(self, is_first):
+        """How long each takes to its first answer, and the memory it has then. The first time a program is read from disk."""
+        for (way, name), command in self.commands.items():
             if way == UDP and name != LIMIT:
+                if is_first and command:
+                    machine.forget(command[0])
                 machine.wait_until_quiet(self.options.settle)
                 started = self.start(way, name)
                 if started:
@@ -143,14 +148,23 @@ class Lab:
                 for fault in dns_ask.faults(self.ports[name], self.data):
                     say(f"{name}: {fault}")
         for workload in self.ways[way]:
+            asks = WORKLOADS[workload].needs == "upstream"
             for turn in range(1, self.options.rounds + 1):
-                for name, process in running.items():
-                    # Who answers everything by itself asks nobody.
-                    if name == LIMIT and WORKLOADS[workload].needs == "upstream":
-                        continue
+                # Who answers everything by itself asks nobody.
+                for name in machine.in_turn([name for name in running if name != LIMIT or not asks], turn):
+                    if asks:
+                        # With a cache full of what was asked before, it would be another workload each time.
+                        processes.stop(running[name])
+                    if running[name].poll() is not None:
+                        started = self.start(way, name)
+                        if not started:
+                            continue
+                        running[name] = started[0]
+                    idlers = [process.pid for other, process in running.items() if other != name]
                     try:
-                        yield turn, name, workload, self.sample(process, self.ports[name], WORKLOADS[workload])
-                    except (OSError, ValueError) as error:
+                        sample = self.sample(running[name], self.ports[name], WORKLOADS[workload], idlers)
+                        yield turn, name, workload, sample
+                    except (OSError, ValueError, subprocess.SubprocessError) as error:
                         say(f"{name}: {error}")
         for process in running.values():
             processes.stop(process)
@@ -164,7 +178,7 @@ def measure(options):
     lab = Lab(options)
     if UDP in lab.ways:
         for turn in range(1, options.rounds + 1):
-            for name, numbers in lab.starts():
+            for name, numbers in lab.starts(turn == 1):
                 yield record(turn, name, "start", numbers)
     for way in lab.ways:
         for turn, name, workload, numbers in lab.samples(way):

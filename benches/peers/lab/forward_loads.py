@@ -13,7 +13,7 @@ from .forward_ends import BIG, BIG_BYTES, SMALL, SMALL_BYTES, STAYING, WEB, End
 
 RATE = 1500
 TUNNELS = min(10_000, ROOM // 2 - 100)
-#: Until memory is measured, so that what only opening takes is given back.
+#: Seconds until memory is measured, so that what only starting or opening takes is given back.
 REST = 1
 
 
@@ -63,16 +63,15 @@ def _command(contestant, workload, place, port, connections, seconds):
     return command
 
 
-def take(contestant, workload, place, pid, helpers, options):
+def take(contestant, workload, place, pid, helpers, idlers, options):
     """One sample, as a record."""
     port = workload.end.port if contestant.name == DIRECT else place.port
     command = _command(contestant, workload, place, port, workload.connections, options.secs)
     result, usage = machine.sample(
-        lambda: json.loads(processes.load(command, options.secs + 30)), pid, options, helpers
+        lambda: json.loads(processes.load(command, options.secs + 30)), pid, options, helpers, idlers
     )
     record = {**result, **usage.record(), "noise": usage.noise}
     if contestant.name != DIRECT:
-        record["memory_kib"] = machine.memory(pid)
         cpu = usage.user + usage.system
         if result["done"]:
             record["cpu_per_thousand"] = 1000 * cpu / result["done"]

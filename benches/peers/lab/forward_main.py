@@ -7,13 +7,14 @@ drifts.
 import contextlib
 import resource
 import subprocess
+import time
 
 from . import machine
 from .certificates import make_certificate
 from .forward_configs import FILES, Place
 from .forward_contestants import CONTESTANTS, DIRECT, WAYS, Absent, leave_out, running
 from .forward_ends import ZONE, resolve_names, start
-from .forward_loads import WORKLOADS, hold, take
+from .forward_loads import REST, WORKLOADS, hold, take
 from .forward_report import tables
 from .report import number
 
@@ -53,15 +54,19 @@ def measure(options):
         for round_ in range(options.rounds):
             for contestant, place in places.items():
                 if contestant.name != DIRECT:
-                    yield from _shown(round_, contestant, _alone(contestant, wanted, place))
+                    yield from _shown(round_, contestant, _alone(contestant, wanted, place, round_ == 0, options))
         yield from _together(places, [workload for workload in wanted if workload.by != "memory"], helpers, options)
 
 
-def _alone(contestant, wanted, place):
-    """What is measured of a process of its own: its start, its memory. Tunnels are held by a fresh one, as memory is seldom given
-    back."""
+def _alone(contestant, wanted, place, is_first, options):
+    """What is measured of a process of its own: its start, for which the program is read from disk the first time, and its memory.
+    Tunnels are held by a fresh one, as memory is seldom given back."""
+    if is_first and contestant.command(place)[0]:
+        machine.forget(contestant.command(place)[0])
+    machine.wait_until_quiet(options.settle)
     try:
         with running(contestant, place) as (pid, first_answer):
+            time.sleep(REST)
             yield {
                 "workload": f"{contestant.way}-start",
                 "first_answer_ms": 1000 * first_answer,
@@ -87,10 +92,13 @@ def _together(places, timed, helpers, options):
                 processes[contestant], _ = stack.enter_context(running(contestant, place))
             except Absent as absent:
                 leave_out(contestant, absent)
+        direct = [contestant for contestant in processes if contestant.name == DIRECT]
         for workload in timed:
             for round_ in range(options.rounds):
-                for contestant, pid in processes.items():
-                    sample = _sample(contestant, workload, take, places[contestant], pid, helpers, options)
+                for contestant in machine.in_turn(processes, round_):
+                    idlers = [pid for other, pid in processes.items() if other not in (contestant, *direct)]
+                    pid = processes[contestant]
+                    sample = _sample(contestant, workload, take, places[contestant], pid, helpers, idlers, options)
                     yield from _shown(round_, contestant, sample)
 
 

@@ -94,13 +94,13 @@ def _latency(records, workload):
 
 def _added(records, name, workload, key):
     """What a forwarder adds to the way straight there, the median of the rounds."""
-    straight = {record["round"]: record[key] for record in report.of(records, DIRECT, workload)}
+    straight = {report.moment(record): record[key] for record in report.of(records, DIRECT, workload)}
     if name == DIRECT:
         return None
     return median(
-        record[key] - straight[record["round"]]
+        record[key] - straight[report.moment(record)]
         for record in report.of(records, name, workload)
-        if record["round"] in straight
+        if report.moment(record) in straight
     )
 
 

@@ -18,7 +18,8 @@ PAUSE = 0.3
 
 @dataclass
 class Usage:
-    """What one sample took, in CPU seconds; what others took here and on the host, `foreign` and `stolen`, is in cores."""
+    """What one sample took, in CPU seconds. What others took is in cores: programs of this machine that are not of the run,
+    the host, and contestants whose turn it was not."""
 
     wall: float
     user: float
@@ -26,12 +27,13 @@ class Usage:
     helpers: float
     foreign: float
     stolen: float
+    idlers: float
     waited: float = 0
     tries: int = 1
 
     @property
     def noise(self):
-        return self.foreign + self.stolen
+        return self.foreign + self.stolen + self.idlers
 
     def record(self):
         return asdict(self)
@@ -67,9 +69,9 @@ def memory(pid):
 
 
 def forget(program):
-    """Has the kernel read a program anew. One that was just built lies in the page cache whole, unlike one that was installed, and
-    of what is cached the kernel maps more than is used."""
-    with open(program, "rb") as file:
+    """Has the kernel read a program from disk as it is needed. One that was just built or installed lies in the page cache whole,
+    and of what is cached the kernel maps more than is used."""
+    with contextlib.suppress(OSError), open(program, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -106,21 +108,22 @@ def _cores():
     return sum(values) - idle, sum(values), values[7]
 
 
-def _snapshot(pid, helpers):
+def _snapshot(pid, helpers, idlers):
     return {
         "at": time.monotonic(),
         "contestant": cpu_seconds(pid),
         "helpers": sum(sum(cpu_seconds(helper)) for helper in helpers),
+        "idlers": sum(sum(cpu_seconds(idler)) for idler in idlers),
         "foreign": _foreign_times(),
         "stolen": _cores()[2],
     }
 
 
-def metered(work, pid, helpers=()):
+def metered(work, pid, helpers=(), idlers=()):
     """What `work()` gives, and what the contestant and everybody else used meanwhile."""
-    before = _snapshot(pid, helpers)
+    before = _snapshot(pid, helpers, idlers)
     result = work()
-    after = _snapshot(pid, helpers)
+    after = _snapshot(pid, helpers, idlers)
     wall = after["at"] - before["at"]
     return result, Usage(
         wall=wall,
@@ -129,6 +132,7 @@ def metered(work, pid, helpers=()):
         helpers=after["helpers"] - before["helpers"],
         foreign=_foreign_ticks(before["foreign"], after["foreign"]) / TICKS / wall,
         stolen=(after["stolen"] - before["stolen"]) / TICKS / wall,
+        idlers=(after["idlers"] - before["idlers"]) / wall,
     )
 
 
@@ -144,14 +148,19 @@ def wait_until_quiet(longest, share=0.06, times=2):
     return time.monotonic() - began
 
 
-def sample(work, pid, options, helpers=(), before=None):
+def in_turn(names, turn):
+    """The order of a round: every other one backwards, so that who is measured late is measured early next time."""
+    return list(names) if turn % 2 else list(reversed(list(names)))
+
+
+def sample(work, pid, options, helpers=(), idlers=(), before=None):
     """Takes a sample in a quiet moment, again while others disturb it; gives the least disturbed and its usage."""
     best = None
     for attempt in range(1, options.tries + 1):
         waited = wait_until_quiet(options.settle)
         if before:
             before()
-        result, usage = metered(work, pid, helpers)
+        result, usage = metered(work, pid, helpers, idlers)
         usage.waited, usage.tries = waited, attempt
         if best is None or usage.noise < best[1].noise:
             best = result, usage

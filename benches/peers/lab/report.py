@@ -26,12 +26,17 @@ def values(records, contestant, workload, key):
 
 def ratio(records, contestant, other, workload, key):
     """The median of one's value to the other's in the same round: the machine's own speed drifts, and takes both along."""
-    theirs = {record["round"]: record[key] for record in of(records, other, workload) if record.get(key)}
+    theirs = {moment(record): record[key] for record in of(records, other, workload) if record.get(key)}
     return median(
-        record[key] / theirs[record["round"]]
+        record[key] / theirs[moment(record)]
         for record in of(records, contestant, workload)
-        if record.get(key) is not None and record["round"] in theirs
+        if record.get(key) is not None and moment(record) in theirs
     )
+
+
+def moment(record):
+    """The run and its round. A file may hold several runs, and their rounds have nothing to do with each other."""
+    return record.get("run"), record["round"]
 
 
 def best(records, contestants, workload, key, smallest=False):
