@@ -68,7 +68,7 @@ pub(super) async fn connect(
         let outcome = tokio::select! {
             outcome = poll_fn(|context| first_over(&mut pending, context)), if !pending.is_empty() => outcome,
             () = sleep_until(next_at), if !waiting.is_empty() && left > 0 => continue,
-            more = poll_fn(|context| poll_late(&mut late, context)), if late.is_some() => {
+            more = poll_fn(|context| poll_late(&mut late, context)), if late.is_some() && left > 0 => {
                 waiting.extend(more);
                 continue;
             }
@@ -265,6 +265,16 @@ mod tests {
         };
         let (_, address) = connect(vec![refused], Some(Box::pin(late)), |_| ()).await.unwrap();
         assert_eq!(address, good);
+    }
+
+    #[tokio::test]
+    async fn once_as_many_have_failed_as_are_tried_nobody_waits_for_more() {
+        let (closed, refused) = listener().await;
+        drop(closed);
+        let late: Late<'_> = Box::pin(std::future::pending());
+        let all = connect(vec![refused; MAX_ATTEMPTS as usize], Some(late), |_| ());
+        let (address, _) = timeout(CONNECT, all).await.unwrap().unwrap_err().unwrap();
+        assert_eq!(address, refused);
     }
 
     #[tokio::test]
