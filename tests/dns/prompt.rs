@@ -69,7 +69,7 @@ fn times(upstream: &Upstream, name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn many_who_ask_the_same_at_once_cost_one_datagram_and_each_has_its_own_reply() {
+async fn many_who_ask_the_same_at_once_cost_one_query_and_each_has_its_own_reply() {
     for way in WAYS {
         let upstream =
             known_and(|asked| vec![Action::Wait(Duration::from_millis(50)), Action::Reply(good(&asked.query))]).await;
@@ -152,7 +152,7 @@ async fn a_server_that_falls_silent_is_joined_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_late_reply_is_taken_from_the_port_that_it_comes_to() {
+async fn a_late_reply_is_taken_from_where_it_comes_to() {
     for way in WAYS {
         let upstream =
             known_and(|asked| vec![Action::Wait(Duration::from_millis(600)), Action::Reply(good(&asked.query))]).await;
@@ -233,7 +233,7 @@ async fn a_reload_loses_nobody_who_waits() {
 
 /// Nobody is asked again because an id has changed that has nothing to do with an answer.
 #[tokio::test]
-async fn a_new_table_that_routes_an_answers_names_as_before_costs_no_datagram() {
+async fn a_new_table_that_routes_an_answers_names_as_before_costs_no_query() {
     for way in WAYS {
         let upstream = known_and(|asked| {
             let reply = Answer::to(&asked.query).with(&asked_name(&asked.query), 60, cname("edge.example.net."));

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import processes
+from . import processes, report
 
 PARTS = ("dns", "forward")
 
@@ -53,8 +53,7 @@ def main():
     chosen = options()
     part = importlib.import_module(f".{chosen.part}_main", __package__)
     if chosen.report:
-        lines = chosen.report.read_text(encoding="utf-8").splitlines()
-        print(part.tables([record for record in map(json.loads, lines) if record["part"] == chosen.part]))
+        print(part.tables([record for record in report.read(chosen.report) if record["part"] == chosen.part]))
         return
     chosen.only = pick(chosen.only, part.contestants(), "contestant")
     chosen.workloads = pick(chosen.workloads, part.workloads(), "workload")

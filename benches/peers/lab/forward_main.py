@@ -61,8 +61,9 @@ def measure(options):
 def _alone(contestant, wanted, place, is_first, options):
     """What is measured of a process of its own: its start, for which the program is read from disk the first time, and its memory.
     Tunnels are held by a fresh one, as memory is seldom given back."""
-    if is_first and contestant.command(place)[0]:
-        machine.forget(contestant.command(place)[0])
+    program = contestant.command(place)[0]
+    if is_first and program:
+        machine.forget(program)
     machine.wait_until_quiet(options.settle)
     try:
         with running(contestant, place) as (pid, first_answer):

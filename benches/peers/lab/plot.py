@@ -4,15 +4,14 @@ A panel for each workload, a bar for each contestant: its length is the median o
 """
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from . import report
+from .report import LIMITS, OURS
 
-OURS, LIMITS = "sidegate", ("limit", "direct")
 WIDTH, MARGIN, GAP = 840, 24, 32
 COLUMN = (WIDTH - 2 * MARGIN - GAP) // 2
 #: Of a panel: room for names, for what stands behind the longest bar, and for its title and axis.
@@ -161,7 +160,7 @@ def section(title, panels, records, top):
 
 
 def picture(files):
-    records = [json.loads(sample) for file in files for sample in file.read_text(encoding="utf-8").splitlines()]
+    records = [record for file in files for record in report.read(file)]
     parts, top, marks, rounds = [], MARGIN + 52, False, []
     for part, title, panels in (("dns", "The resolver", DNS), ("forward", "The forwarder", FORWARD)):
         of = [record for record in records if record["part"] == part]

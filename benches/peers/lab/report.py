@@ -3,7 +3,16 @@
 A record is a dictionary with `contestant`, `workload`, `round` and numbers by name.
 """
 
+import json
 import statistics
+
+#: Whose numbers are compared, and who does none of the work and stands for what the machine can carry.
+OURS, LIMITS = "sidegate", ("limit", "direct")
+
+
+def read(file):
+    """The records that a run wrote with --out."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def median(values):

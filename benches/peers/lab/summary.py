@@ -4,13 +4,12 @@ For each workload Sidegate's number to that of the best peer, as the median of r
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from . import dns_report, forward_loads, forward_report, report
-from .report import median, number
+from .dns_contestants import LIMIT
+from .report import LIMITS, OURS, median, number
 
-OURS, LIMIT, LIMITS = "sidegate", "limit", ("limit", "direct")
 #: What is compared of a sample that has it: its key, what it is called, and whether less is better.
 RATIOS = (
     ("rate", "rate", False),
@@ -54,7 +53,7 @@ def cell(records, workload, key, less):
 
 
 def titles():
-    ways = {way: title for way, title in forward_report.TITLES.items()}
+    ways = forward_report.TITLES
     found = {"start": "Start and idle memory", **dns_report.TITLES}
     found |= {f"{way}-start": f"{title}: start and idle memory" for way, title in ways.items()}
     return found | {workload.name: f"{ways[workload.way]}: {workload.title}" for workload in forward_loads.WORKLOADS}
@@ -73,8 +72,7 @@ def table(runs):
 def main():
     parser = argparse.ArgumentParser(prog="benches/peers/run summary")
     parser.add_argument("runs", type=Path, nargs="+", help="files that --out wrote, all of one part")
-    files = parser.parse_args().runs
-    print(table([[json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files]))
+    print(table([report.read(file) for file in parser.parse_args().runs]))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ const SILENCE: Duration = Duration::from_secs(4);
 const IN_FLIGHT: usize = 512;
 /// Queries that nobody waits for any more count among them no longer than this, if any reply comes.
 const TIDY: Duration = Duration::from_secs(1);
-
 /// Octets of replies read at a time.
 const AT_ONCE: usize = 16 * 1024;
 
@@ -140,7 +139,7 @@ async fn carry(
     let alarm = sleep_until(progress + IDLE);
     tokio::pin!(alarm);
     loop {
-        let room = IN_FLIGHT - waiting.count().min(IN_FLIGHT);
+        let room = IN_FLIGHT.saturating_sub(waiting.count());
         tokio::select! {
             // In this order: what has come by now is no silence.
             biased;
