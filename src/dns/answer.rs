@@ -6,6 +6,8 @@
 
 mod addresses;
 
+use std::sync::Arc;
+
 use super::message::{Field, Message, Record, layout};
 use super::query::Query;
 use super::reply::{self, ReplyLimit};
@@ -25,15 +27,16 @@ const USUAL_TTLS: usize = 8;
 const MAX_SUFFIXES: usize = 128;
 const POINTER_REACH: usize = 0x4000;
 
-/// An encoded answer without id, client flags and OPT record.
-#[derive(Debug, PartialEq, Eq)]
+/// An encoded answer without id, client flags and OPT record; a clone shares its octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The message, and behind it where its TTLs are, two octets for each.
-    octets: Box<[u8]>,
-    /// Of the message.
-    length: usize,
-    /// Options of the OPT record: extended errors, client subnet.
-    options: Box<[u8]>,
+    /// The message; behind it options of the OPT record, extended errors and the client subnet; behind these where the TTLs
+    /// of the message are, two octets for each. All in one place, as memory that is far costs more than all else a cached name does.
+    octets: Arc<[u8]>,
+    /// Octets of the message.
+    length: u16,
+    /// Octets of the options.
+    options: u16,
     rcode: u16,
     authentic: bool,
     /// Seconds it may be kept; 0 for not at all.
@@ -69,21 +72,32 @@ impl Answer {
         if !complete {
             put_u16(&mut out, 2, flag::TC);
         }
-        let answer = Self::of(out, ttls);
-        let (rcode, authentic) = (message.rcode, message.authentic);
-        Self { options: message.options.as_slice().into(), rcode, authentic, lifetime, ..answer }
+        let answer = Self::of(out, &message.options, ttls);
+        Self { rcode: message.rcode, authentic: message.authentic, lifetime, ..answer }
     }
 
-    /// A message whose TTLs are at these places, and nothing else.
-    fn of(mut message: Vec<u8>, ttls: impl IntoIterator<Item = u16>) -> Self {
-        let length = message.len();
+    /// A message with these options, whose TTLs are at these places. Neither has more than 65,535 octets.
+    fn of(mut message: Vec<u8>, options: &[u8], ttls: impl IntoIterator<Item = u16>) -> Self {
+        let length = message.len() as u16;
+        message.extend_from_slice(options);
         message.extend(ttls.into_iter().flat_map(u16::to_be_bytes));
-        let (octets, options) = (message.into(), Box::default());
-        Self { octets, length, options, rcode: rcode::NOERROR, authentic: false, lifetime: 0 }
+        let options = options.len() as u16;
+        Self { octets: message.into(), length, options, rcode: rcode::NOERROR, authentic: false, lifetime: 0 }
     }
 
-    fn message_octets(&self) -> &[u8] {
-        &self.octets[..self.length]
+    /// The message, the options, the places of the TTLs.
+    #[inline]
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let (message, rest) = self.octets.split_at(self.length.into());
+        let (options, ttls) = rest.split_at(self.options.into());
+        (message, options, ttls)
+    }
+
+    /// Whether it answers a question about this name, in lower-case wire form.
+    #[inline]
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        // A name says itself where it ends.
+        self.octets.get(HEADER..HEADER + name.len()) == Some(name)
     }
 
     /// A SERVFAIL with the reason, kept for `lifetime` seconds (RFC 9520).
@@ -121,13 +135,14 @@ impl Answer {
 
     /// The records again.
     pub fn message(&self) -> Message {
-        let message = Message::parse(self.message_octets()).unwrap_or_default();
-        Message { rcode: self.rcode, authentic: self.authentic, options: self.options.to_vec(), ..message }
+        let (message, options, _) = self.parts();
+        let message = Message::parse(message).unwrap_or_default();
+        Message { rcode: self.rcode, authentic: self.authentic, options: options.to_vec(), ..message }
     }
 
-    /// Octets it takes in memory.
+    /// Octets it takes in memory beside itself.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.octets.len() + self.options.len()
+        self.octets.len()
     }
 
     /// Writes the reply to `query` into `out`: the answer at `age` seconds, TTLs reduced by as much.
@@ -152,8 +167,9 @@ impl Answer {
         extra_options: &[u8],
         ttl: impl Fn(u32) -> u32,
     ) {
+        let (message, options, places) = self.parts();
         out.clear();
-        out.extend_from_slice(self.message_octets());
+        out.extend_from_slice(message);
         let mut flags = reply::flags(query.flags) | u16_at(out, 2);
         if self.authentic && (query.dnssec_ok() || query.flags & flag::AD != 0) {
             flags |= flag::AD;
@@ -164,14 +180,14 @@ impl Answer {
         if let Some(question) = out.get_mut(HEADER..HEADER + query.question.len()) {
             question.copy_from_slice(query.question);
         }
-        for place in self.octets[self.length..].chunks_exact(2) {
+        for place in places.chunks_exact(2) {
             let at = usize::from(u16_at(place, 0));
             if let Some(octets) = out.get_mut(at..at + 4) {
                 let left = ttl(u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]]));
                 octets.copy_from_slice(&left.to_be_bytes());
             }
         }
-        reply::finish(query, rcode, &self.options, extra_options, limit, out);
+        reply::finish(query, rcode, options, extra_options, limit, out);
     }
 }
 

@@ -8,7 +8,7 @@ mod shard;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::shard::{Entry, Shard};
@@ -46,7 +46,7 @@ pub enum Validity {
 /// An answer found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
-    pub answer: Arc<Answer>,
+    pub answer: Answer,
     /// Seconds since it was stored.
     pub age: u32,
     /// It has run out and upstreams failed lately.
@@ -67,8 +67,8 @@ impl Cache {
 
     /// The shard of a key, and the key's hash.
     #[inline]
-    fn shard(&self, key: &CacheKey) -> (MutexGuard<'_, Shard>, u64) {
-        let hash = self.hasher.hash_one(key.as_bytes());
+    fn shard(&self, key: &CacheKey<'_>) -> (MutexGuard<'_, Shard>, u64) {
+        let hash = self.hasher.hash_one(key);
         // Neither the bits by which the index finds a group nor those by which it tells entries apart.
         let shard = (hash >> 48) as usize % SHARDS;
         // A shard is consistent between statements, so a panic elsewhere does not spoil it.
@@ -77,7 +77,7 @@ impl Cache {
 
     /// What may be served now. `generation` is that of the table in force.
     #[inline]
-    pub fn get(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Hit> {
+    pub fn get(&self, key: &CacheKey<'_>, now: Instant, generation: u64) -> Option<Hit> {
         let (mut shard, hash) = self.shard(key);
         let entry = shard.entry(hash, key)?;
         let age = now.saturating_duration_since(entry.stored);
@@ -96,19 +96,19 @@ impl Cache {
             && lifetime >= Duration::from_secs(10)
             && (lifetime - age) * 10 < lifetime;
         entry.refreshing |= refresh;
-        Some(Hit { answer: Arc::clone(&entry.answer), age: age.as_secs() as u32, stale, refresh })
+        Some(Hit { answer: entry.answer.clone(), age: age.as_secs() as u32, stale, refresh })
     }
 
     /// What has run out but may still be served while no upstream answers.
-    pub fn get_stale(&self, key: &CacheKey, now: Instant, generation: u64) -> Option<Arc<Answer>> {
+    pub fn get_stale(&self, key: &CacheKey<'_>, now: Instant, generation: u64) -> Option<Answer> {
         let (mut shard, hash) = self.shard(key);
         let entry = shard.entry(hash, key)?;
-        entry.may_serve_stale(now, generation).then(|| Arc::clone(&entry.answer))
+        entry.may_serve_stale(now, generation).then(|| entry.answer.clone())
     }
 
     /// Lets an answer hold good under the table of this generation too, if that routes the names it passes through as
     /// before; `routing` works that out from the answer. Whether it does so from now on.
-    pub fn renew(&self, key: &CacheKey, generation: u64, routing: impl FnOnce(&Answer) -> u64) -> bool {
+    pub fn renew(&self, key: &CacheKey<'_>, generation: u64, routing: impl FnOnce(&Answer) -> u64) -> bool {
         let (mut shard, hash) = self.shard(key);
         let Some(entry) = shard.entry(hash, key) else { return false };
         if let Validity::While { generation: own, routing: before } = entry.validity
@@ -121,12 +121,13 @@ impl Cache {
         false
     }
 
-    /// Keeps an answer for its lifetime. Gives back how many others had to go for it before their time.
-    pub fn insert(&self, key: &CacheKey, answer: Arc<Answer>, now: Instant, validity: Validity) -> u64 {
+    /// Keeps an answer, which is about the key's name, for its lifetime. Gives back how many others had to go for it before their time.
+    pub fn insert(&self, key: &CacheKey<'_>, answer: Answer, now: Instant, validity: Validity) -> u64 {
+        debug_assert!(answer.is_about(key.name), "an answer under another name");
         let (mut shard, hash) = self.shard(key);
         let entry = Entry {
             hash,
-            key: key.as_bytes().into(),
+            head: key.head,
             answer,
             stored: now,
             validity,
@@ -150,7 +151,7 @@ impl Cache {
 
     /// Remembers that upstreams failed (RFC 9520): what is stale is served for a while without asking again; where there
     /// is nothing, the failure itself is. As [`Cache::insert`].
-    pub fn insert_failure(&self, key: &CacheKey, failure: Arc<Answer>, now: Instant, generation: u64) -> u64 {
+    pub fn insert_failure(&self, key: &CacheKey<'_>, failure: Answer, now: Instant, generation: u64) -> u64 {
         let (mut shard, hash) = self.shard(key);
         if let Some(entry) = shard.entry(hash, key) {
             entry.refreshing = false;
@@ -189,19 +190,24 @@ mod tests {
     use crate::dns::question::Question;
     use crate::policy::Upstream;
 
-    fn key(name: &str) -> CacheKey {
-        CacheKey::of_question(&Question::new(name.parse().unwrap(), 1), Upstream::Public).unwrap()
+    fn asked(name: &str) -> Question {
+        Question::new(name.parse().unwrap(), 1)
     }
 
-    fn answer(ttl: u32) -> Arc<Answer> {
-        let owner: Box<[u8]> = b"\x01a\x00"[..].into();
+    fn key(question: &Question) -> CacheKey<'_> {
+        CacheKey::of_question(question, Upstream::Public).unwrap()
+    }
+
+    fn answer(name: &str, ttl: u32) -> Answer {
+        let owner: Box<[u8]> = asked(name).name.wire().into();
         let record = Record { owner: owner.clone(), rtype: 1, class: 1, ttl, rdata: [192, 0, 2, 1].into() };
         let message = Message { answer: vec![record], ..Message::default() };
-        Arc::new(Answer::encode(&owner, 1, &message, u32::MAX))
+        Answer::encode(&owner, 1, &message, u32::MAX)
     }
 
-    fn failure() -> Arc<Answer> {
-        Arc::new(Answer::failure(b"\x01a\x00", 1, crate::dns::wire::ExtendedError::NoReachableAuthority, "", 5))
+    fn failure(name: &str) -> Answer {
+        let error = crate::dns::wire::ExtendedError::NoReachableAuthority;
+        Answer::failure(asked(name).name.wire(), 1, error, "", 5)
     }
 
     fn secs(seconds: u64) -> Duration {
@@ -211,100 +217,101 @@ mod tests {
     #[test]
     fn an_answer_is_served_for_its_lifetime_and_not_longer() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Validity::Always);
-        assert_eq!(cache.get(&key("a"), start + secs(29), 0).map(|hit| hit.age), Some(29));
-        assert_eq!(cache.get(&key("a"), start + secs(30), 0), None);
-        assert_eq!(cache.get(&key("b"), start, 0), None);
-        cache.insert(&key("a"), answer(0), start, Validity::Always);
-        assert_eq!(cache.get(&key("a"), start, 0), None, "TTL 0 is for one use");
+        cache.insert(&key(&asked("a")), answer("a", 30), start, Validity::Always);
+        assert_eq!(cache.get(&key(&asked("a")), start + secs(29), 0).map(|hit| hit.age), Some(29));
+        assert_eq!(cache.get(&key(&asked("a")), start + secs(30), 0), None);
+        assert_eq!(cache.get(&key(&asked("b")), start, 0), None);
+        cache.insert(&key(&asked("a")), answer("a", 0), start, Validity::Always);
+        assert_eq!(cache.get(&key(&asked("a")), start, 0), None, "TTL 0 is for one use");
     }
 
     #[test]
     fn what_was_computed_under_another_routing_is_gone_at_once_even_as_stale() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Validity::Only(7));
-        assert!(cache.get(&key("a"), start, 7).is_some());
-        assert_eq!(cache.get(&key("a"), start, 8), None);
-        assert_eq!(cache.get_stale(&key("a"), start, 8), None);
+        cache.insert(&key(&asked("a")), answer("a", 30), start, Validity::Only(7));
+        assert!(cache.get(&key(&asked("a")), start, 7).is_some());
+        assert_eq!(cache.get(&key(&asked("a")), start, 8), None);
+        assert_eq!(cache.get_stale(&key(&asked("a")), start, 8), None);
     }
 
     #[test]
     fn under_another_table_an_answer_holds_good_only_if_its_names_are_routed_as_before() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Validity::While { generation: 7, routing: 1 });
-        assert_eq!(cache.get(&key("a"), start, 8), None);
-        cache.renew(&key("a"), 8, |_| 2);
-        assert_eq!(cache.get(&key("a"), start, 8), None);
-        cache.renew(&key("a"), 8, |_| 1);
-        assert!(cache.get(&key("a"), start, 8).is_some());
-        cache.insert(&key("a"), answer(30), start, Validity::Only(7));
-        cache.renew(&key("a"), 8, |_| 1);
-        assert_eq!(cache.get(&key("a"), start, 8), None);
+        cache.insert(&key(&asked("a")), answer("a", 30), start, Validity::While { generation: 7, routing: 1 });
+        assert_eq!(cache.get(&key(&asked("a")), start, 8), None);
+        cache.renew(&key(&asked("a")), 8, |_| 2);
+        assert_eq!(cache.get(&key(&asked("a")), start, 8), None);
+        cache.renew(&key(&asked("a")), 8, |_| 1);
+        assert!(cache.get(&key(&asked("a")), start, 8).is_some());
+        cache.insert(&key(&asked("a")), answer("a", 30), start, Validity::Only(7));
+        cache.renew(&key(&asked("a")), 8, |_| 1);
+        assert_eq!(cache.get(&key(&asked("a")), start, 8), None);
     }
 
     #[test]
     fn stale_answers_serve_while_upstreams_fail_but_never_beyond_a_day_from_insertion() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(30), start, Validity::Always);
+        cache.insert(&key(&asked("a")), answer("a", 30), start, Validity::Always);
         let late = start + secs(60);
-        assert!(cache.get_stale(&key("a"), late, 0).is_some());
-        cache.insert_failure(&key("a"), failure(), late, 0);
-        assert!(cache.get(&key("a"), late, 0).unwrap().stale, "without asking again");
-        assert_eq!(cache.get(&key("a"), late + RECHECK, 0), None, "then upstreams are asked again");
+        assert!(cache.get_stale(&key(&asked("a")), late, 0).is_some());
+        cache.insert_failure(&key(&asked("a")), failure("a"), late, 0);
+        assert!(cache.get(&key(&asked("a")), late, 0).unwrap().stale, "without asking again");
+        assert_eq!(cache.get(&key(&asked("a")), late + RECHECK, 0), None, "then upstreams are asked again");
         let end = start + MAX_STALE;
-        cache.insert_failure(&key("a"), failure(), end - secs(1), 0);
-        assert!(cache.get(&key("a"), end - secs(1), 0).is_some_and(|hit| hit.stale));
-        assert_eq!(cache.get(&key("a"), end, 0), None);
-        assert_eq!(cache.get_stale(&key("a"), end, 0), None);
+        cache.insert_failure(&key(&asked("a")), failure("a"), end - secs(1), 0);
+        assert!(cache.get(&key(&asked("a")), end - secs(1), 0).is_some_and(|hit| hit.stale));
+        assert_eq!(cache.get(&key(&asked("a")), end, 0), None);
+        assert_eq!(cache.get_stale(&key(&asked("a")), end, 0), None);
     }
 
     #[test]
     fn a_failure_is_remembered_where_there_is_nothing_better() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert_failure(&key("a"), failure(), start, 0);
-        assert!(cache.get(&key("a"), start + secs(4), 0).unwrap().answer.is_failure());
-        assert_eq!(cache.get(&key("a"), start + secs(5), 0), None);
-        assert_eq!(cache.get_stale(&key("a"), start, 0), None, "a failure is never served stale");
-        cache.insert(&key("b"), answer(30), start, Validity::Always);
-        cache.insert_failure(&key("b"), failure(), start + secs(1), 0);
-        assert!(!cache.get(&key("b"), start + secs(1), 0).unwrap().answer.is_failure());
+        cache.insert_failure(&key(&asked("a")), failure("a"), start, 0);
+        assert!(cache.get(&key(&asked("a")), start + secs(4), 0).unwrap().answer.is_failure());
+        assert_eq!(cache.get(&key(&asked("a")), start + secs(5), 0), None);
+        assert_eq!(cache.get_stale(&key(&asked("a")), start, 0), None, "a failure is never served stale");
+        cache.insert(&key(&asked("b")), answer("b", 30), start, Validity::Always);
+        cache.insert_failure(&key(&asked("b")), failure("b"), start + secs(1), 0);
+        assert!(!cache.get(&key(&asked("b")), start + secs(1), 0).unwrap().answer.is_failure());
     }
 
     #[test]
     fn a_popular_answer_asks_once_to_be_refreshed_before_it_runs_out() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(100), start, Validity::Always);
-        let refreshes = |at: u64| cache.get(&key("a"), start + secs(at), 0).unwrap().refresh;
+        cache.insert(&key(&asked("a")), answer("a", 100), start, Validity::Always);
+        let refreshes = |at: u64| cache.get(&key(&asked("a")), start + secs(at), 0).unwrap().refresh;
         assert_eq!([1, 2, 50, 90, 91, 92].map(refreshes), [false, false, false, false, true, false]);
     }
 
     #[test]
     fn a_failed_refresh_pauses_and_takes_nothing_away() {
         let (cache, start) = (Cache::new(1 << 20), Instant::now());
-        cache.insert(&key("a"), answer(100), start, Validity::While { generation: 8, routing: 1 });
+        cache.insert(&key(&asked("a")), answer("a", 100), start, Validity::While { generation: 8, routing: 1 });
         let late = start + secs(95);
-        (0..2).for_each(|_| drop(cache.get(&key("a"), late, 8)));
-        assert!(cache.get(&key("a"), late, 8).unwrap().refresh);
-        cache.insert_failure(&key("a"), failure(), late, 8);
-        assert!(!cache.get(&key("a"), late, 8).unwrap().refresh, "RFC 9520: not at once again");
-        cache.insert_failure(&key("a"), failure(), late, 7);
-        assert!(!cache.get(&key("a"), late, 8).unwrap().answer.is_failure(), "an older table has no say");
+        (0..2).for_each(|_| drop(cache.get(&key(&asked("a")), late, 8)));
+        assert!(cache.get(&key(&asked("a")), late, 8).unwrap().refresh);
+        cache.insert_failure(&key(&asked("a")), failure("a"), late, 8);
+        assert!(!cache.get(&key(&asked("a")), late, 8).unwrap().refresh, "RFC 9520: not at once again");
+        cache.insert_failure(&key(&asked("a")), failure("a"), late, 7);
+        assert!(!cache.get(&key(&asked("a")), late, 8).unwrap().answer.is_failure(), "an older table has no say");
         let over = late + secs(6);
-        assert_eq!(cache.get(&key("a"), over, 8), None);
-        assert!(cache.get_stale(&key("a"), over, 8).is_some());
+        assert_eq!(cache.get(&key(&asked("a")), over, 8), None);
+        assert!(cache.get_stale(&key(&asked("a")), over, 8).is_some());
     }
 
     #[test]
     fn the_bound_in_bytes_holds_and_what_is_used_stays() {
         let (cache, start) = (Cache::new(256 * 1024), Instant::now());
-        cache.insert(&key("popular"), answer(3600), start, Validity::Always);
+        cache.insert(&key(&asked("popular")), answer("popular", 3600), start, Validity::Always);
         let mut evicted = 0;
         for i in 0..10_000 {
-            evicted += cache.insert(&key(&format!("n{i}")), answer(3600), start, Validity::Always);
-            cache.get(&key("popular"), start, 0);
+            evicted +=
+                cache.insert(&key(&asked(&format!("n{i}"))), answer(&format!("n{i}"), 3600), start, Validity::Always);
+            cache.get(&key(&asked("popular")), start, 0);
             assert!(cache.usage().1 <= 256 * 1024);
         }
-        assert!(cache.get(&key("popular"), start, 0).is_some());
+        assert!(cache.get(&key(&asked("popular")), start, 0).is_some());
         let (entries, bytes) = cache.usage();
         assert_eq!(entries as u64 + evicted, 10_001);
         assert!(entries > 500 && bytes > 200 * 1024, "{entries} entries in {bytes} bytes");

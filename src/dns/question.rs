@@ -1,5 +1,7 @@
 //! What is asked of an upstream group, as a value: the key of the cache and of questions in flight.
 
+use std::hash::{Hash, Hasher};
+
 use super::query::Query;
 use super::reply::UDP_PAYLOAD;
 use super::wire::{CLASS_IN, flag, option, rtype};
@@ -76,29 +78,42 @@ impl Question {
     }
 }
 
-/// The key of a cached answer: group, flags, type and name in one run of bytes, so that a look-up allocates nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct CacheKey {
-    len: u16,
-    bytes: [u8; 6 + 255],
+/// The key of a cached answer. It borrows the name, so that a look-up copies nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheKey<'n> {
+    /// Everything but the name.
+    pub head: KeyHead,
+    /// In lower-case wire form.
+    pub name: &'n [u8],
 }
 
-impl CacheKey {
+/// Group, flags and type of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHead([u8; 6]);
+
+impl Hash for CacheKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.head.0);
+        state.write(self.name);
+    }
+}
+
+impl<'n> CacheKey<'n> {
     /// The key of a client's query; `None` if its answer must not be shared.
     #[inline]
-    pub fn of(query: &Query<'_>, upstream: Upstream) -> Option<Self> {
+    pub fn of(query: &'n Query<'_>, upstream: Upstream) -> Option<Self> {
         let shared = query.edns.is_none_or(|edns| edns.client_subnet.is_none());
         shared.then(|| Self::new(&query.name, query.qtype, query.flags, query.dnssec_ok(), upstream))
     }
 
     /// The key of a question; `None` if its answer must not be shared.
-    pub fn of_question(question: &Question, upstream: Upstream) -> Option<Self> {
+    pub fn of_question(question: &'n Question, upstream: Upstream) -> Option<Self> {
         let Question { name, qtype, flags, dnssec_ok, .. } = question;
         question.is_cacheable().then(|| Self::new(name, *qtype, *flags, *dnssec_ok, upstream))
     }
 
     #[inline]
-    fn new(name: &HostName, qtype: u16, flags: u16, dnssec_ok: bool, upstream: Upstream) -> Self {
+    fn new(name: &'n HostName, qtype: u16, flags: u16, dnssec_ok: bool, upstream: Upstream) -> Self {
         let group = match upstream {
             Upstream::Public => 0,
             Upstream::Vpc => 1,
@@ -106,18 +121,8 @@ impl CacheKey {
         };
         // DO, CD and AD change what an answer holds, RD whether it is one: none may serve for another.
         let bits = (flags & (flag::RD | flag::AD | flag::CD)) >> 4;
-        let mut bytes = [0; 6 + 255];
-        bytes[..2].copy_from_slice(&group.to_be_bytes());
-        bytes[2] = bits as u8;
-        bytes[3] = u8::from(dnssec_ok);
-        bytes[4..6].copy_from_slice(&qtype.to_be_bytes());
-        let wire = name.wire();
-        bytes[6..6 + wire.len()].copy_from_slice(wire);
-        Self { len: 6 + wire.len() as u16, bytes }
-    }
-
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        let ([g0, g1], [t0, t1]) = (u16::to_be_bytes(group), qtype.to_be_bytes());
+        Self { head: KeyHead([g0, g1, bits as u8, u8::from(dnssec_ok), t0, t1]), name: name.wire() }
     }
 }
 
@@ -125,9 +130,9 @@ impl CacheKey {
 mod tests {
     use super::*;
 
-    fn key(flags: u16, dnssec_ok: bool, qtype: u16, upstream: Upstream) -> Vec<u8> {
+    fn key(flags: u16, dnssec_ok: bool, qtype: u16, upstream: Upstream) -> KeyHead {
         let name = "example.com".parse().unwrap();
-        CacheKey::new(&name, qtype, flags, dnssec_ok, upstream).as_bytes().to_vec()
+        CacheKey::new(&name, qtype, flags, dnssec_ok, upstream).head
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub type Observer = Arc<dyn Fn(&HostName, Existence) + Send + Sync>;
 #[derive(Debug, Clone)]
 pub enum Resolved {
     /// With the seconds since it was stored.
-    Fresh(Arc<Answer>, u32),
-    Stale(Arc<Answer>),
+    Fresh(Answer, u32),
+    Stale(Answer),
 }
 
 impl Resolved {
@@ -105,7 +105,7 @@ pub struct ResolverCounters {
     pub evicted: AtomicU64,
 }
 
-type Flight = watch::Receiver<Option<Arc<Answer>>>;
+type Flight = watch::Receiver<Option<Answer>>;
 
 /// Cache, upstreams and what is under way between them.
 pub struct Resolver {
@@ -195,13 +195,13 @@ impl Resolver {
         let until = asked + if stale.is_some() { STALE_AFTER } else { ANSWER_WITHIN };
         let answer = match self.flight(&question, upstream, None) {
             Ok(mut flight) => timeout_at(until, landed(&mut flight)).await.ok().flatten(),
-            Err(answer) => Some(Arc::new(answer)),
+            Err(answer) => Some(answer),
         };
         match (answer, stale) {
             (Some(answer), _) if !answer.is_failure() => Resolved::Fresh(answer, 0),
             (_, Some(stale)) => Resolved::Stale(stale),
             (Some(failure), None) => Resolved::Fresh(failure, 0),
-            (None, None) => Resolved::Fresh(Arc::new(failure(&question, upstream, &AskError::Timeout)), 0),
+            (None, None) => Resolved::Fresh(failure(&question, upstream, &AskError::Timeout), 0),
         }
     }
 
@@ -296,7 +296,7 @@ impl Resolver {
         question: Question,
         upstream: Upstream,
         first: Option<First>,
-    ) -> Pin<Box<dyn Future<Output = Arc<Answer>> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         Box::pin(async move {
             let reply = self.upstreams.ask(upstream, &question, Instant::now() + ANSWER_WITHIN, first).await;
             let (answer, validity) = match reply {
@@ -357,6 +357,6 @@ impl Drop for Landing {
 }
 
 /// Waits until a flight has landed; `None` if it never will.
-async fn landed(flight: &mut Flight) -> Option<Arc<Answer>> {
+async fn landed(flight: &mut Flight) -> Option<Answer> {
     flight.wait_for(Option::is_some).await.ok()?.clone()
 }

@@ -139,6 +139,17 @@ async fn open(
     connection: &Connection,
     record: &mut Record,
 ) -> Result<Dialled, Refusal> {
+    let destination = requested(head)?;
+    let service = connection.service();
+    service.router.dialer.refuse_ourselves(client, connection.client)?;
+    service.router.connect(Entrance::Connect, destination, record).await
+}
+
+/// Where a request wants to go.
+///
+/// # Errors
+/// Anything but a CONNECT without a body, to one name, whichever of its two places one looks at.
+pub fn requested(head: &Head) -> Result<Destination, Refusal> {
     if head.method != "CONNECT" {
         return Err(not_connect(&head.target));
     }
@@ -150,10 +161,7 @@ async fn open(
         ));
     }
     let host = head.single("host")?.map(|host| text(host)).transpose()?;
-    let destination = target(text(&head.target)?, host)?;
-    let service = connection.service();
-    service.router.dialer.refuse_ourselves(client, connection.client)?;
-    service.router.connect(Entrance::Connect, destination, record).await
+    target(text(&head.target)?, host)
 }
 
 /// The destination, if the two places that name it agree; a Host may leave the port out.

@@ -41,7 +41,7 @@ impl Answer {
         message.extend_from_slice(name);
         message.extend_from_slice(&reply[HEADER + name.len()..end]);
         let ttls = (0..records).map(|record| (start + usize::from(record) * (2 + FIXED + octets) + 6) as u16);
-        let answer = Self::of(message, ttls);
+        let answer = Self::of(message, &[], ttls);
         Some(Self { authentic: flags & flag::AD != 0, lifetime: lifetime.min(MAX_POSITIVE), ..answer })
     }
 }

@@ -1,15 +1,14 @@
 //! A part of the cache: entries by key, their bytes counted, and who has to go when there is no room (the clock algorithm).
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
 
 use super::{MAX_STALE, Validity};
 use crate::dns::answer::Answer;
-use crate::dns::question::CacheKey;
+use crate::dns::question::{CacheKey, KeyHead};
 
-/// What an entry costs beside its key and its answer: its slot, its place in the index, what the allocator adds.
+/// What an entry costs beside the octets of its answer: its slot, its place in the index, what the allocator adds.
 const OVERHEAD: usize = 192;
 
 #[derive(Debug, Default)]
@@ -26,8 +25,9 @@ pub(super) struct Shard {
 pub(super) struct Entry {
     /// Of the key, so that it need not be read again.
     pub(super) hash: u64,
-    pub(super) key: Box<[u8]>,
-    pub(super) answer: Arc<Answer>,
+    /// The rest of the key, the name, is in the answer.
+    pub(super) head: KeyHead,
+    pub(super) answer: Answer,
     pub(super) stored: Instant,
     pub(super) validity: Validity,
     pub(super) hits: u32,
@@ -39,7 +39,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn cost(&self) -> usize {
-        OVERHEAD + self.key.len() + self.answer.size()
+        OVERHEAD + self.answer.size()
     }
 
     pub(super) fn expires(&self) -> Instant {
@@ -67,14 +67,13 @@ impl Entry {
 
 impl Shard {
     #[inline]
-    pub(super) fn slot(&self, hash: u64, key: &CacheKey) -> Option<u32> {
-        let is_of =
-            |&slot: &u32| self.at(slot).is_some_and(|entry| entry.hash == hash && *entry.key == *key.as_bytes());
-        self.index.find(hash, is_of).copied()
+    pub(super) fn slot(&self, hash: u64, key: &CacheKey<'_>) -> Option<u32> {
+        let is_of = |entry: &Entry| entry.hash == hash && entry.head == key.head && entry.answer.is_about(key.name);
+        self.index.find(hash, |&slot| self.at(slot).is_some_and(is_of)).copied()
     }
 
     #[inline]
-    pub(super) fn entry(&mut self, hash: u64, key: &CacheKey) -> Option<&mut Entry> {
+    pub(super) fn entry(&mut self, hash: u64, key: &CacheKey<'_>) -> Option<&mut Entry> {
         let slot = self.slot(hash, key)?;
         self.slots.get_mut(slot as usize)?.as_mut()
     }

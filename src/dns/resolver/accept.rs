@@ -47,7 +47,7 @@ impl Resolver {
     }
 
     /// As [`Resolver::take_in`], of a reply in octets. That it answers this very question is for the caller to see first.
-    pub fn take_in_reply(&self, reply: &[u8], question: &Question, upstream: Upstream) -> Option<Arc<Answer>> {
+    pub fn take_in_reply(&self, reply: &[u8], question: &Question, upstream: Upstream) -> Option<Answer> {
         if let Some(answer) = Answer::of_addresses(reply, question) {
             let table = self.table();
             let decision = route(&table, &question.name);
@@ -62,7 +62,7 @@ impl Resolver {
 
     /// Makes a whole reply an answer and keeps it. `None` where more has to be asked for it: a part of it belongs elsewhere, or
     /// it says neither that there is something nor that there is nothing.
-    pub fn take_in(&self, message: Message, question: &Question, upstream: Upstream) -> Option<Arc<Answer>> {
+    pub fn take_in(&self, message: Message, question: &Question, upstream: Upstream) -> Option<Answer> {
         if message.truncated || !matches!(message.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
             return None;
         }
@@ -75,15 +75,8 @@ impl Resolver {
     }
 
     /// Puts an answer into the cache, if it may serve others.
-    pub(super) fn keep(
-        &self,
-        question: &Question,
-        upstream: Upstream,
-        answer: Answer,
-        validity: Validity,
-    ) -> Arc<Answer> {
+    pub(super) fn keep(&self, question: &Question, upstream: Upstream, answer: Answer, validity: Validity) -> Answer {
         let key = CacheKey::of_question(question, upstream);
-        let answer = Arc::new(answer);
         let now = Instant::now().into_std();
         let evicted = match &key {
             Some(key) if answer.is_failure() => {
@@ -91,9 +84,9 @@ impl Resolver {
                 let table = self.table();
                 let routing = |kept: &Answer| chain::routing(&kept.message(), question, &table);
                 self.cache.renew(key, table.generation, routing);
-                self.cache.insert_failure(key, Arc::clone(&answer), now, table.generation)
+                self.cache.insert_failure(key, answer.clone(), now, table.generation)
             }
-            Some(key) => self.cache.insert(key, Arc::clone(&answer), now, validity),
+            Some(key) => self.cache.insert(key, answer.clone(), now, validity),
             None => 0,
         };
         self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);

@@ -13,9 +13,10 @@ fn after(said: Option<&Message>, age: u64, table: &Table, name: &str, qtype: u16
     let (cache, start, forwarder) = (Cache::new(1 << 20), Instant::now(), forwarder());
     let host: HostName = name.parse().unwrap();
     if let Some(message) = said {
-        let key = CacheKey::of_question(&Question::new(host, qtype), Upstream::Public).unwrap();
+        let question = Question::new(host, qtype);
+        let key = CacheKey::of_question(&question, Upstream::Public).unwrap();
         let answer = Answer::encode(host.wire(), qtype, message, 60);
-        cache.insert(&key, Arc::new(answer), start, Validity::Always);
+        cache.insert(&key, answer, start, Validity::Always);
     }
     let sources = Sources { table, cache: &cache, forwarder: Some(&forwarder) };
     let mut out = Vec::new();

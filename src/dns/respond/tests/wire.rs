@@ -114,7 +114,7 @@ fn a_cached_answer_is_served_by_its_age_to_those_who_asked_the_same_and_refreshe
     let message = Message { answer: vec![record], ..Message::default() };
     let question = Question::new(name, rtype::A);
     let key = CacheKey::of_question(&question, Upstream::Vpc).unwrap();
-    cache.insert(&key, Arc::new(Answer::encode(name.wire(), rtype::A, &message, 0)), start, Validity::Always);
+    cache.insert(&key, Answer::encode(name.wire(), rtype::A, &message, 0), start, Validity::Always);
     let at = |packet: &[u8], seconds| {
         let (mut out, now) = (Vec::new(), start + Duration::from_secs(seconds));
         let responded = respond(packet, sources(&table, &cache), true, now, ReplyLimit::Udp, &mut out);
