@@ -110,9 +110,18 @@ fn is_old(sight: &Sight) -> bool {
 }
 
 fn read_list(path: &Path, any_region: bool) -> (Sight, Result<List, String>) {
+    read_list_by(path, any_region, || whole_file::read(path, MAX_BYTES))
+}
+
+/// As [`read_list`]; `read` gives the text, and what the file was before and after.
+fn read_list_by(
+    path: &Path,
+    any_region: bool,
+    mut read: impl FnMut() -> io::Result<(Vec<u8>, fs::Metadata, fs::Metadata)>,
+) -> (Sight, Result<List, String>) {
     for _ in 0..ATTEMPTS {
         let sight = look(path);
-        match whole_file::read(path, MAX_BYTES) {
+        match read() {
             Ok((text, before, after)) => {
                 let (before, after) = (Identity::of(&before), Identity::of(&after));
                 if before == after {

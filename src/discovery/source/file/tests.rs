@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::timeout;
 
@@ -183,28 +182,25 @@ async fn a_list_that_is_wrong_is_an_error_until_it_is_corrected() {
 }
 
 #[test]
-fn a_read_that_a_change_comes_into_is_not_believed() {
+fn a_read_that_a_change_comes_into_is_begun_anew_and_given_up_where_each_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ids");
-    let long = "# long, so that reading it takes time\n".repeat(100_000);
-    fs::write(&path, &long).unwrap();
-    let mut appending = fs::OpenOptions::new().append(true).open(&path).unwrap();
-    let (stop, begun) = (AtomicBool::new(false), std::time::Instant::now());
-    let refused = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                appending.write_all(b"\n").unwrap();
-                // Never more than a list may have, however fast the one is and slow the other.
-                if appending.metadata().unwrap().len() > 2 * long.len() as u64 {
-                    appending.set_len(long.len() as u64).unwrap();
-                }
+    // What is read while so many more changes come, each between the two looks at the file.
+    let read_while = |mut changes: usize| {
+        fs::write(&path, "a1\n").unwrap();
+        read_list_by(&path, false, || {
+            let (text, before, after) = whole_file::read(&path, MAX_BYTES)?;
+            if changes == 0 {
+                return Ok((text, before, after));
             }
-        });
-        let patience = || begun.elapsed() < Duration::from_secs(10);
-        let refused = std::iter::from_fn(|| patience().then(|| read_list(&path, false).1)).find_map(Result::err);
-        stop.store(true, Ordering::Relaxed);
-        refused
-    });
-    assert!(refused.unwrap().starts_with("it changes while it is read: "));
-    assert!(read_list(&path, false).1.is_ok());
+            changes -= 1;
+            fs::OpenOptions::new().append(true).open(&path)?.write_all(b"b1\n")?;
+            Ok((text, before, fs::metadata(&path)?))
+        })
+        .1
+    };
+    for changes in 0..ATTEMPTS {
+        assert_eq!(read_while(changes).unwrap().len(), if changes == 0 { 1 } else { 2 }, "{changes} changes");
+    }
+    assert!(read_while(ATTEMPTS).unwrap_err().starts_with("it changes while it is read: "));
 }
