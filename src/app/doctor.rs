@@ -157,7 +157,7 @@ fn joined(name: &HostName, answers: [Result<Message, AskError>; 2]) -> Answer {
         }
         addresses.extend(message.addresses());
         if aliases.is_empty() {
-            let chain = message.chain(name.wire()).skip(1);
+            let chain = message.chain(name.wire()).into_iter().skip(1);
             aliases.extend(chain.filter_map(|link| HostName::from_wire(link).ok()));
         }
     }

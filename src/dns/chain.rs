@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::message::{Message, Record};
 use super::question::Question;
+use super::relevance::is_within;
 use super::wire::rtype;
 use crate::policy::{Decision, HostName, Route, Rule, Table, Upstream, route};
 
@@ -28,12 +29,14 @@ pub fn cut(message: &Message, question: &Question, table: &Table, upstream: Upst
         return None;
     }
     let chain = message.chain(question.name.wire());
-    let (position, tail) = chain.clone().enumerate().find(|(_, link)| belongs_elsewhere(link, table, upstream))?;
-    let tail = HostName::from_wire(tail).ok()?;
-    let leads = |record: &&Record| {
-        matches!(record.rtype, rtype::CNAME | rtype::RRSIG)
-            && chain.clone().take(position).any(|link| record.is_of(link))
-            || record.rtype == rtype::DNAME && position > 0
+    let position = chain.iter().position(|link| belongs_elsewhere(link, table, upstream))?;
+    let tail = HostName::from_wire(chain[position]).ok()?;
+    let leading = &chain[..position];
+    // What is above the tail alone is not this upstream's to say either.
+    let leads = |record: &&Record| match record.rtype {
+        rtype::CNAME | rtype::RRSIG => leading.iter().any(|link| record.is_of(link)),
+        rtype::DNAME => leading.iter().any(|link| is_within(link, &record.owner)),
+        _ => false,
     };
     Some(Cut { kept: message.answer.iter().filter(leads).cloned().collect(), tail })
 }
@@ -59,7 +62,7 @@ pub fn drop_strays(message: &mut Message, table: &Table, upstream: Upstream) {
 pub fn routing(message: &Message, question: &Question, table: &Table) -> u64 {
     let mut hasher = DefaultHasher::new();
     let additional = message.additional.iter().map(|record| &*record.owner);
-    for link in message.chain(question.name.wire()).chain(additional) {
+    for link in message.chain(question.name.wire()).into_iter().chain(additional) {
         let Ok(name) = HostName::from_wire(link) else { continue };
         let decision = route(table, &name);
         match decision.route {
@@ -149,6 +152,17 @@ mod tests {
         let question = Question::new(name("api.example.com"), rtype::A);
         let cut = cut(&captured("priv1"), &question, &table(), Upstream::Public).unwrap();
         assert_eq!(cut.tail, name(&format!("priv1.{ZONE}")));
+    }
+
+    #[test]
+    fn a_dname_stays_where_it_leads_to_the_tail_and_goes_where_it_is_above_the_tail_alone() {
+        let dname = |owner: &str| Record { rtype: rtype::DNAME, ..cname(owner, "elsewhere.example", 300) };
+        let question = Question::new(name("api.example.com"), rtype::A);
+        let mut message = captured("priv1");
+        message.answer.extend([dname("example.com"), dname(ZONE)]);
+        let kept = cut(&message, &question, &table(), Upstream::Public).unwrap().kept;
+        let dnames: Vec<_> = kept.iter().filter(|record| record.rtype == rtype::DNAME).collect();
+        assert_eq!(dnames, [&dname("example.com")]);
     }
 
     #[test]

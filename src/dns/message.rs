@@ -209,53 +209,21 @@ impl Message {
     }
 
     /// Where the answer leads from `name`: the name itself, then each CNAME's target in turn. A loop ends it, and so does
-    /// a length that no resolver follows.
-    pub fn chain<'m>(&'m self, name: &'m [u8]) -> Chain<'m> {
-        Chain { message: self, name, next: Some(name), passed: 0 }
+    /// a length that no resolver follows. Each link costs one look at the answer: a hostile one has thousands of records.
+    pub fn chain<'m>(&'m self, name: &'m [u8]) -> Vec<&'m [u8]> {
+        let mut chain = vec![name];
+        while chain.len() <= MAX_CHAIN
+            && let Some(target) = chain.last().and_then(|link| self.target_of(link))
+            && chain.iter().all(|passed| !passed.eq_ignore_ascii_case(target))
+        {
+            chain.push(target);
+        }
+        chain
     }
 
     fn target_of(&self, name: &[u8]) -> Option<&[u8]> {
         let cname = self.answer.iter().find(|record| record.rtype == rtype::CNAME && record.is_of(name))?;
         Some(&cname.rdata)
-    }
-}
-
-/// See [`Message::chain`].
-#[derive(Debug, Clone)]
-pub struct Chain<'m> {
-    message: &'m Message,
-    /// Where it begins.
-    name: &'m [u8],
-    next: Option<&'m [u8]>,
-    passed: usize,
-}
-
-impl<'m> Iterator for Chain<'m> {
-    type Item = &'m [u8];
-
-    fn next(&mut self) -> Option<&'m [u8]> {
-        let link = self.next.take()?;
-        self.passed += 1;
-        if self.passed <= MAX_CHAIN {
-            let target = self.message.target_of(link);
-            self.next = target.filter(|target| !self.has_passed(target));
-        }
-        Some(link)
-    }
-}
-
-impl Chain<'_> {
-    /// Whether a name is among those that were given out; few enough to walk them again.
-    fn has_passed(&self, name: &[u8]) -> bool {
-        let mut link = self.name;
-        for _ in 1..self.passed {
-            if link.eq_ignore_ascii_case(name) {
-                return true;
-            }
-            let Some(next) = self.message.target_of(link) else { return false };
-            link = next;
-        }
-        link.eq_ignore_ascii_case(name)
     }
 }
 

@@ -2,47 +2,48 @@
 //!
 //! Called by `resolver` for every reply. Pure.
 
+use std::collections::HashSet;
+
 use super::message::{Field, Message, Record, layout};
 use super::wire::rtype;
-
-/// Hosts whose addresses are looked for among the additional records: more than any real answer mentions.
-const MAX_MENTIONED: usize = 256;
 
 /// Drops records that have nothing to do with the question (RFC 2181 section 5.4.1), so that none can be served.
 ///
 /// What stays: in the answer, records of the chain's names and the DNAMEs above them; in the authority section, what
-/// belongs to a zone above the chain, and proofs of absence; additional records of the names these mention.
+/// belongs to a zone above the chain, and proofs of absence; additional records of the names these mention. However many
+/// records a hostile server sends, each is looked at a few times.
 pub fn keep_relevant(message: &mut Message, name: &[u8]) {
-    if is_relevant(message, name) {
+    let chain: Vec<Box<[u8]>> = message.chain(name).into_iter().map(Into::into).collect();
+    let in_chain = |record: &Record| chain.iter().any(|link| record.is_of(link));
+    // Which is usual, and soon seen: an answer of the chain's names alone.
+    if message.authority.is_empty() && message.additional.is_empty() && message.answer.iter().all(in_chain) {
         return;
     }
-    let chain: Vec<Box<[u8]>> = message.chain(name).map(Into::into).collect();
-    let in_chain = |record: &Record| chain.iter().any(|link| record.is_of(link));
     let above_chain = |record: &Record| chain.iter().any(|link| is_within(link, &record.owner));
     message.answer.retain(|record| in_chain(record) || is_dname_or_signature(record) && above_chain(record));
     message
         .authority
         .retain(|record| matches!(record.rtype, rtype::NSEC | rtype::NSEC3 | rtype::RRSIG) || above_chain(record));
-    let mut mentioned: Vec<Box<[u8]>> = message
-        .answer
-        .iter()
-        .chain(&message.authority)
-        .filter_map(target)
-        .take(MAX_MENTIONED)
-        .map(Into::into)
-        .collect();
-    let is_mentioned = |record: &Record, mentioned: &[Box<[u8]>]| mentioned.iter().any(|name| record.is_of(name));
+    let mut mentioned = Names::default();
+    mentioned.extend(message.answer.iter().chain(&message.authority));
     // A NAPTR record may mention SRV records, which mention hosts in turn (RFC 3403 section 4.2).
-    let further = message.additional.iter().filter(|record| is_mentioned(record, &mentioned)).filter_map(target);
-    let further: Vec<Box<[u8]>> = further.map(Into::into).collect();
+    let further: Vec<&Record> = message.additional.iter().filter(|record| mentioned.hold(&record.owner)).collect();
     mentioned.extend(further);
-    message.additional.retain(|record| in_chain(record) || is_mentioned(record, &mentioned));
+    message.additional.retain(|record| in_chain(record) || mentioned.hold(&record.owner));
 }
 
-/// Whether there is nothing to drop, which is usual and soon seen: an answer of the chain's names alone.
-fn is_relevant(message: &Message, name: &[u8]) -> bool {
-    let in_chain = |record: &Record| message.chain(name).any(|link| record.is_of(link));
-    message.authority.is_empty() && message.additional.is_empty() && message.answer.iter().all(in_chain)
+/// The hosts that records send their reader to, without regard to case.
+#[derive(Default)]
+struct Names(HashSet<Vec<u8>>);
+
+impl Names {
+    fn extend<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) {
+        self.0.extend(records.into_iter().filter_map(target).map(<[u8]>::to_ascii_lowercase));
+    }
+
+    fn hold(&self, name: &[u8]) -> bool {
+        self.0.contains(&name.to_ascii_lowercase())
+    }
 }
 
 fn is_dname_or_signature(record: &Record) -> bool {
@@ -91,7 +92,7 @@ fn name_length(name: &[u8]) -> Option<usize> {
 }
 
 /// Whether `name` is `zone` or below it; both uncompressed, case does not matter.
-fn is_within(name: &[u8], zone: &[u8]) -> bool {
+pub fn is_within(name: &[u8], zone: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() >= zone.len() {
         if rest.eq_ignore_ascii_case(zone) {

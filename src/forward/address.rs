@@ -65,14 +65,15 @@ impl AddressRules {
     }
 }
 
-/// The address that is meant: an IPv6 address may carry an IPv4 one, mapped (RFC 4291 section 2.5.5.2) or for a
-/// translator (64:ff9b::/96, RFC 6052).
+/// The address that is meant: an IPv6 address may carry an IPv4 one, mapped or compatible (RFC 4291 section 2.5.5), for a
+/// translator (64:ff9b::/96, RFC 6052; 64:ff9b:1::/48, RFC 8215, by its last octets) or for a tunnel (2002::/16, RFC 3056).
 fn carried(ip: IpAddr) -> IpAddr {
+    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.to_canonical() {
         IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-                IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
-            }
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => v4(high, low),
+            [0x2002, high, low, ..] => v4(high, low),
+            [0, 0, 0, 0, 0, 0, high, low] if high > 0 => v4(high, low),
             _ => IpAddr::V6(v6),
         },
         v4 @ IpAddr::V4(_) => v4,
@@ -106,7 +107,7 @@ mod tests {
     use crate::forward::Destination;
     use crate::policy::{Addresses, Endpoint, Rule, Upstream};
 
-    const SERVICES: [&str; 20] = [
+    const SERVICES: [&str; 23] = [
         "127.0.0.1",
         "127.9.9.9",
         "0.0.0.0",
@@ -127,6 +128,9 @@ mod tests {
         "::ffff:127.0.0.1",
         "64:ff9b::a9fe:a9fe",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "::169.254.169.254",
     ];
     const INSIDE: [&str; 7] =
         ["10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "fd12::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"];

@@ -211,7 +211,7 @@ impl Plane {
         };
         let stopped = stop.clone();
         self.drain.tracker.spawn(async move {
-            let failed = || _ = acceptor.listening.bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
+            let failed = || acceptor.failed();
             let admit = |stream, client| acceptor.admit(stream, client);
             if inherited {
                 tcp_listener::accept_until(&socket, &stopped, admit, failed).await;
@@ -321,6 +321,15 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// The system lacks something that one of our connections can give back.
+    fn failed(&self) {
+        let bounds = &self.listening.bounds;
+        bounds.accept_errors.fetch_add(1, Ordering::Relaxed);
+        if self.connections.give_way() {
+            bounds.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn admit(&self, stream: TcpStream, client: SocketAddr) {
         let Listening { service, bounds, drain, .. } = &*self.listening;
         if !service.borrow().clients.contains(client.ip()) {

@@ -113,7 +113,7 @@ impl Connections {
         } else {
             None
         };
-        let evicted = victim.and_then(|id| inner.remove(id)).map(|open| open.close.cancel()).is_some();
+        let evicted = inner.evict(victim);
         let id = inner.next_id;
         inner.next_id += 1;
         let activity = Arc::new(Activity { admitted: now, last: AtomicU64::new(0), has_asked: AtomicBool::new(false) });
@@ -122,6 +122,14 @@ impl Connections {
         }
         inner.open.insert(id, Open { counted_as, activity: Arc::clone(&activity), close: close.clone() });
         (Place { id, counted_as, activity, all: Arc::clone(self), close }, evicted)
+    }
+
+    /// Closes the one that has to go first, for want of something else than a place: the system is out of descriptors or
+    /// memory, which is a bound too. Whether there was one.
+    pub fn give_way(&self) -> bool {
+        let mut inner = self.inner();
+        let victim = inner.first_to_go(|_| true);
+        inner.evict(victim)
     }
 }
 
@@ -137,6 +145,10 @@ impl Inner {
             }
         }
         Some(open)
+    }
+
+    fn evict(&mut self, victim: Option<u64>) -> bool {
+        victim.and_then(|id| self.remove(id)).map(|open| open.close.cancel()).is_some()
     }
 
     fn first_to_go(&self, among: impl Fn(&Open) -> bool) -> Option<u64> {
@@ -221,6 +233,19 @@ mod tests {
         all.admit(client(1), at(300), CancellationToken::new());
         let gone: Vec<usize> = (0..places.len()).filter(|i| places[*i].close.is_cancelled()).collect();
         assert_eq!(gone, [7]);
+    }
+
+    #[test]
+    fn where_the_system_is_at_a_bound_one_goes_that_has_asked_for_nothing_and_then_the_stillest() {
+        let (all, start) = (Connections::new(BOUNDS), Instant::now());
+        let places: Vec<Place> =
+            (0..3).map(|last| all.admit(client(last), start, CancellationToken::new()).0).collect();
+        places[0].has_asked(start + Duration::from_secs(2));
+        places[1].has_asked(start + Duration::from_secs(1));
+        for gone in [2, 1, 0] {
+            assert!(!places[gone].close.is_cancelled() && all.give_way() && places[gone].close.is_cancelled());
+        }
+        assert!(!all.give_way(), "nobody is left");
     }
 
     #[test]

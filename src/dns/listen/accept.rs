@@ -38,7 +38,7 @@ pub(super) async fn serve(
     let (connections, waiting) = (Connections::new(BOUNDS), Arc::new(Semaphore::new(MAX_WAITING)));
     let acceptor = Acceptor { over, service, stop: stop.clone(), tracker, connections, waiting };
     acceptor.service.borrow().counters.connections.add(&acceptor.connections);
-    let failed = || Counters::count(&acceptor.service.borrow().counters.accept_errors);
+    let failed = || acceptor.failed();
     let admit = |stream, client| acceptor.admit(stream, client);
     if inherited {
         tcp_listener::accept_until(&listener, &stop, admit, failed).await;
@@ -58,6 +58,15 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    /// The system lacks something that one of our connections can give back.
+    fn failed(&self) {
+        let counters = &self.service.borrow().counters;
+        Counters::count(&counters.accept_errors);
+        if self.connections.give_way() {
+            Counters::count(&counters.evicted);
+        }
+    }
+
     fn admit(&self, stream: TcpStream, client: SocketAddr) {
         let current = Arc::clone(&self.service.borrow());
         if !current.clients.contains(client.ip()) {

@@ -42,7 +42,7 @@ impl Resolver {
         let table = self.table();
         chain::drop_strays(&mut message, &table, upstream);
         let cut = chain::cut(&message, question, &table, upstream);
-        let mentions_others = cut.is_some() || message.chain(name).nth(1).is_some() || !message.additional.is_empty();
+        let mentions_others = cut.is_some() || message.chain(name).len() > 1 || !message.additional.is_empty();
         Examined { message, table, cut, mentions_others }
     }
 
@@ -98,7 +98,7 @@ impl Resolver {
         let Some(observer) = &self.observer else { return };
         let table = self.table();
         let links: Vec<HostName> =
-            message.chain(question.name.wire()).filter_map(|link| HostName::from_wire(link).ok()).collect();
+            message.chain(question.name.wire()).into_iter().filter_map(|link| HostName::from_wire(link).ok()).collect();
         for (position, link) in links.iter().enumerate() {
             let is_last = position + 1 == links.len();
             let existence = match message.rcode {
@@ -125,7 +125,7 @@ impl Examined {
             Validity::Always
         };
         let in_zone = |link: &[u8]| HostName::from_wire(link).is_ok_and(|link| table.zone_of(&link).is_some());
-        let cap = if message.chain(name).any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
+        let cap = if message.chain(name).into_iter().any(in_zone) { ZONE_NEGATIVE_CAP } else { u32::MAX };
         (Answer::encode(name, question.qtype, &message, cap), validity)
     }
 }
