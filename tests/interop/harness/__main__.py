@@ -18,6 +18,7 @@ from . import (
     matrix,
     policy,
     readme,
+    stelline,
     tools,
     vpc,
 )
@@ -37,6 +38,7 @@ PARTS = {
     "policy": policy.check,
     "compare": compare.check,
     "matrix": matrix.check,
+    "stelline": stelline.check,
     "tools": tools.check,
     "clients": clients.check,
     "faults": faults.check,
@@ -52,7 +54,7 @@ PARTS = {
     "vpc": vpc.check,
 }
 #: What --short leaves out.
-LONG = {"faults", "page", "ec2", "ecs", "eks", "vpc"}
+LONG = {"faults", "stelline", "page", "ec2", "ecs", "eks", "vpc"}
 
 
 def main():
